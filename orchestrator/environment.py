@@ -1,0 +1,60 @@
+"""What a run's results depend on beside its spec: versions, processor, and the commit of the working folder."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+from orchestrator.machine import this_machine
+
+PACKAGES = ("distillation-orchestrator", "torch", "torchvision", "ray", "mlflow", "optuna", "pydantic", "numpy")
+
+
+def describe() -> dict[str, str | float]:
+    """The environment as flat data; nothing that identifies a person or a host."""
+    machine = this_machine()
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cpus": machine.cpus,
+        "gpus": machine.gpus,
+        **{name: _version(name) for name in PACKAGES},
+        "git_commit": git_commit(),
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+    }
+
+
+def git_commit(folder: Path | None = None) -> str:
+    """The folder's commit, marked where files differ from it; "" outside a repository."""
+    try:
+        commit = _git(["rev-parse", "HEAD"], folder)
+        changed = _git(["status", "--porcelain", "--untracked-files=no"], folder)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return f"{commit} (changed)" if changed else commit
+
+
+def _git(arguments: list[str], folder: Path | None) -> str:
+    done = subprocess.run(
+        ["git", *arguments], cwd=folder, capture_output=True, text=True, check=True, timeout=10
+    )
+    return done.stdout.strip()
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")

@@ -1,0 +1,42 @@
+"""Names of metrics, tags and artifacts, each written once."""
+
+from __future__ import annotations
+
+from typing import Final
+
+TRAIN_LOSS: Final = "train/loss"
+TRAIN_LOSS_CE: Final = "train/loss_ce"
+TRAIN_LOSS_KD: Final = "train/loss_kd"
+TRAIN_ACC1: Final = "train/acc1"
+"""Top-1 accuracy on the augmented training batches, in percent."""
+VAL_LOSS: Final = "val/loss"
+VAL_ACC1: Final = "val/acc1"
+TEST_LOSS: Final = "test/loss"
+TEST_ACC1: Final = "test/acc1"
+
+TEMPERATURE_MEAN: Final = "temperature/mean"
+TEMPERATURE_MIN: Final = "temperature/min"
+TEMPERATURE_MAX: Final = "temperature/max"
+TEMPERATURE_P10: Final = "temperature/p10"
+TEMPERATURE_P50: Final = "temperature/p50"
+TEMPERATURE_P90: Final = "temperature/p90"
+TEMPERATURE_CLAMPED_LOW: Final = "temperature/clamped_low"
+"""Share of the epoch's samples whose temperature was raised to the lower bound, 0 to 1."""
+TEMPERATURE_CLAMPED_HIGH: Final = "temperature/clamped_high"
+
+ADJUSTMENT_WRONG: Final = "adjustment/wrong"
+"""Samples of the epoch whose teacher logits have their maximum off the label."""
+ADJUSTMENT_ADJUSTED: Final = "adjustment/adjusted"
+"""Samples of the epoch whose target the adjustment rule changed."""
+
+LEARNING_RATE: Final = "optimizer/lr"
+THROUGHPUT: Final = "throughput/samples_per_s"
+EPOCH_TIME: Final = "time/epoch_s"
+
+PARENT_RUN_TAG: Final = "mlflow.parentRunId"
+TAG_PREFIX: Final = "orchestrator."
+
+METRICS: Final = frozenset(
+    value for name, value in list(globals().items()) if name.isupper() and isinstance(value, str) and "/" in value
+)
+"""Every metric's name."""

@@ -1,0 +1,78 @@
+"""Registries: named extension points that third-party packages can add to through entry points."""
+
+from __future__ import annotations
+
+import difflib
+import pkgutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib import metadata
+from typing import Any, Generic, TypeVar, cast
+
+from orchestrator.errors import RegistryError
+
+T = TypeVar("T", bound=Callable[..., Any])
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name most like `name`, or None where nothing is close."""
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return matches[0] if matches else None
+
+
+class Registry(Generic[T]):
+    """Maps names to factories of one kind, each imported when it is first asked for.
+
+    Built-in entries are given as "module:attribute". Installed packages add theirs with an entry
+    point in the group `orchestrator.<kind>s` (say `orchestrator.models`), a running program with
+    `register`. Listing names and asking whether one exists import nothing.
+    """
+
+    def __init__(self, kind: str, builtin: Mapping[str, str] | None = None) -> None:
+        self.kind = kind
+        self.group = f"orchestrator.{kind}s"
+        self._entries: dict[str, T | str] = dict(builtin or {})
+        self._entry_points_read = False
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """Decorator that adds an entry; raises `RegistryError` when the name is taken."""
+
+        def add(entry: T) -> T:
+            self._add(name, entry)
+            return entry
+
+        return add
+
+    def __getitem__(self, name: str) -> T:
+        if name not in self:
+            close = nearest(name, self)
+            raise RegistryError(
+                f"there is no {self.kind} {name!r}" + (f"; did you mean {close!r}?" if close else ""),
+                hint=f"known {self.kind}s: {', '.join(self)}",
+            )
+        entry = self._entries[name]
+        if isinstance(entry, str):
+            entry = cast(T, pkgutil.resolve_name(entry))
+            self._entries[name] = entry
+        return entry
+
+    def __contains__(self, name: object) -> bool:
+        if name not in self._entries:
+            self._read_entry_points()
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        """Every known name, sorted, those of installed packages included."""
+        self._read_entry_points()
+        return iter(sorted(self._entries))
+
+    def _add(self, name: str, entry: T | str) -> None:
+        if name in self._entries:
+            raise RegistryError(f"{self.kind} {name!r} is registered twice")
+        self._entries[name] = entry
+
+    def _read_entry_points(self) -> None:
+        if self._entry_points_read:
+            return
+        self._entry_points_read = True
+        for point in metadata.entry_points(group=self.group):
+            self._add(point.name, point.value)
