@@ -1,0 +1,84 @@
+"""What every section of a spec shares: strictness, registry-backed names, and rules that name a field."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, JsonValue
+from pydantic_core import PydanticCustomError
+
+from orchestrator.errors import UsageError
+from orchestrator.registry import Registry, nearest
+
+PLUGIN = "plugin"
+_ENVIRONMENT_NAME = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+class Section(BaseModel):
+    """A frozen mapping with typed keys: unknown keys, wrong types, NaN and infinity are errors."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, validate_default=True, allow_inf_nan=False
+    )
+
+
+class PluginSection(Section):
+    """Options of a method that an installed package adds through an entry point."""
+
+    options: dict[str, JsonValue] = {}
+    """Keyword arguments for the method's factory; it checks them when the run is built."""
+
+
+def broken_rule(field: str, rule: str, value: Any) -> PydanticCustomError:
+    """The error for a rule between fields; `field` is relative to the section that is checked."""
+    return PydanticCustomError("rule", "{rule}", {"rule": rule, "field": field, "value": value})
+
+
+def told_by(key: str, default: str, builtin: tuple[str, ...] = ()) -> Discriminator:
+    """Choose a section's form by its `key`; left out, it is `default`.
+
+    With `builtin`, any other name is a plugin's.
+    """
+
+    def choose(value: Any) -> Any:
+        name = value.get(key, default) if isinstance(value, dict) else getattr(value, key, None)
+        return name if not builtin or name in builtin else PLUGIN
+
+    return Discriminator(choose)
+
+
+def known_in(registry: Registry[Any]) -> AfterValidator:
+    """A validator that takes only the registry's names, without importing what they stand for."""
+
+    def check(name: str) -> str:
+        if name in registry:
+            return name
+        close = nearest(name, list(registry))
+        hint = f"did you mean {close!r}? " if close else ""
+        raise PydanticCustomError(
+            "unknown_name",
+            "{rule}",
+            {"rule": f"is not a known {registry.kind}; {hint}known: {', '.join(registry)}"},
+        )
+
+    return AfterValidator(check)
+
+
+def expand_environment(text: str, field: str) -> str:
+    """Replace each `${env:NAME}` by that environment variable's value.
+
+    Called where a value is used and not where it is loaded, so that a secret never becomes part of a
+    spec, its record or its hash. Raises `UsageError` that names `field` for a variable that is not set.
+    """
+    try:
+        return _ENVIRONMENT_NAME.sub(lambda match: os.environ[match.group(1)], text)
+    except KeyError as error:
+        raise UsageError(f"{field} uses ${{env:{error.args[0]}}}, but that variable is not set") from None
+
+
+def location(text: str, field: str) -> Path:
+    """A path given in a spec, with ~ and ${env:NAME} resolved; see `expand_environment`."""
+    return Path(expand_environment(text, field)).expanduser().absolute()

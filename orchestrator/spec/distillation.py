@@ -1,0 +1,125 @@
+"""`distillation`: the loss, its temperature and the repair of wrong teacher targets."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, Tag, model_validator
+
+from orchestrator.catalog import ADJUSTMENTS, TEMPERATURES
+from orchestrator.spec.base import PLUGIN, PluginSection, Section, broken_rule, known_in, told_by
+
+
+class ConstantTemperature(Section):
+    """One temperature for every sample (Hinton et al. 2015)."""
+
+    method: Literal["constant"] = "constant"
+    base: float = Field(4.0, gt=0, description="Temperature of every sample, dimensionless.")
+
+
+class BoundedTemperature(Section):
+    """What both forms of Dynamic Temperature Distillation share (Wen et al. 2021)."""
+
+    base: float = Field(4.0, gt=0, description="tau_0, the temperature of a sample of average confusion.")
+    beta: float = Field(
+        10.0, ge=0, description="Temperature units by which one unit of weight moves a sample from tau_0."
+    )
+    min: float = Field(1.0, gt=0, description="Lower bound of a sample's temperature.")
+    max: float = Field(12.0, gt=0, description="Upper bound of a sample's temperature.")
+    divide_by_mean: bool = Field(
+        False, description="Divide the weights by their batch mean, so that beta means the same for all methods."
+    )
+
+    @model_validator(mode="after")
+    def _bounds_hold_base(self) -> Self:
+        if self.min > self.base:
+            raise broken_rule("min", f"must be <= base ({self.base})", self.min)
+        if self.max < self.base:
+            raise broken_rule("max", f"must be >= base ({self.base})", self.max)
+        return self
+
+
+class FLSWTemperature(BoundedTemperature):
+    """Focal-loss-style weights: confusion is how far student and teacher disagree."""
+
+    method: Literal["flsw"]
+    gamma: float = Field(1.0, ge=0, description="Power of the disagreement; 0 gives standard KD.")
+    normalize: Literal["l2", "softmax"] = Field(
+        "l2", description="How logits are normalised before their product: to unit length, or to probabilities."
+    )
+
+
+class CWSMTemperature(BoundedTemperature):
+    """Confidence weighted by student max: confusion is a low top probability of the student."""
+
+    method: Literal["cwsm"]
+
+
+class PluginTemperature(PluginSection):
+    """A temperature method that an installed package adds."""
+
+    method: Annotated[str, known_in(TEMPERATURES)]
+
+
+class NoAdjustment(Section):
+    """Teacher targets are used as they are."""
+
+    rule: Literal["none"] = "none"
+
+
+class ProbabilityShift(Section):
+    """Where the teacher's top class is wrong, its value and the true class's are swapped."""
+
+    rule: Literal["probability_shift"]
+
+
+class LabelSmoothing(Section):
+    """Where the teacher's top class is wrong, the target becomes the smoothed label."""
+
+    rule: Literal["label_smoothing"]
+    epsilon: float = Field(
+        0.1, ge=0, le=1, description="Share of the probability that is spread evenly over all classes."
+    )
+
+
+class PluginAdjustment(PluginSection):
+    """An adjustment rule that an installed package adds."""
+
+    rule: Annotated[str, known_in(ADJUSTMENTS)]
+
+
+TemperatureSpec = Annotated[
+    Annotated[ConstantTemperature, Tag("constant")]
+    | Annotated[FLSWTemperature, Tag("flsw")]
+    | Annotated[CWSMTemperature, Tag("cwsm")]
+    | Annotated[PluginTemperature, Tag(PLUGIN)],
+    told_by("method", "constant", ("constant", "flsw", "cwsm")),
+]
+AdjustmentSpec = Annotated[
+    Annotated[NoAdjustment, Tag("none")]
+    | Annotated[ProbabilityShift, Tag("probability_shift")]
+    | Annotated[LabelSmoothing, Tag("label_smoothing")]
+    | Annotated[PluginAdjustment, Tag(PLUGIN)],
+    told_by("rule", "none", ("none", "probability_shift", "label_smoothing")),
+]
+
+
+class DistillationSpec(Section):
+    """loss = ce_weight * CE(student, label) + kd_weight * tau^2 * KL(teacher || student)."""
+
+    ce_weight: float = Field(0.1, ge=0, description="Weight of the cross entropy with the labels.")
+    kd_weight: float = Field(
+        0.9, ge=0, description="Weight of the distillation loss; 0 trains the student alone, without a teacher."
+    )
+    temperature: TemperatureSpec = Field(
+        ConstantTemperature(), description="Temperature of the softened targets: constant, flsw or cwsm."
+    )
+    adjustment: AdjustmentSpec = Field(
+        NoAdjustment(), description="Repair of wrong targets: none, probability_shift or label_smoothing."
+    )
+
+    @model_validator(mode="after")
+    def _some_loss(self) -> Self:
+        if self.ce_weight == 0 and self.kd_weight == 0:
+            raise broken_rule("kd_weight", "must be above 0 where ce_weight is 0: there would be no loss", 0.0)
+        return self

@@ -1,0 +1,111 @@
+"""The whole spec: one run's sections, and around them the search, resources, budget and tracking."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, Self
+
+from pydantic import Field, model_validator
+
+from orchestrator.spec.base import Section, broken_rule
+from orchestrator.spec.data import DataSpec
+from orchestrator.spec.distillation import DistillationSpec
+from orchestrator.spec.model import StudentSpec, TeacherSpec
+from orchestrator.spec.resources import BudgetSpec, ResourcesSpec
+from orchestrator.spec.search import SearchSpec
+from orchestrator.spec.tracking import TrackingSpec
+from orchestrator.spec.training import TrainingSpec
+
+SPEC_VERSION = 1
+"""Part of every hash: raised when the same spec would give other results than before."""
+
+
+def assign(tree: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of `tree` with the values at the dotted paths set, sections before their fields.
+
+    A path through something that is not a mapping replaces it by one.
+    """
+    result = copy.deepcopy(dict(tree))
+    for path in sorted(values, key=lambda path: path.count(".")):
+        *parents, last = path.split(".")
+        node = result
+        for key in parents:
+            if not isinstance(node.get(key), dict):
+                node[key] = {}
+            node = node[key]
+        node[last] = copy.deepcopy(values[path])
+    return result
+
+
+def digest(content: Any) -> str:
+    """A hash of JSON-like content that does not depend on the order of keys; 16 hex digits."""
+    text = json.dumps([SPEC_VERSION, content], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class RunSpec(Section):
+    """What one distillation needs; every trial has one, all its values fixed."""
+
+    seed: int = Field(
+        0, ge=0, lt=2**31, description="Fixes splits, initial weights, data order, augmentation and drawn points."
+    )
+    data: DataSpec = Field(description="The images.")
+    teacher: TeacherSpec | None = Field(None, description="The network that is distilled from.")
+    student: StudentSpec = Field(description="The network that is trained in every trial.")
+    distillation: DistillationSpec = Field(DistillationSpec(), description="The loss.")
+    training: TrainingSpec = Field(TrainingSpec(), description="How the student is trained.")
+
+    @model_validator(mode="after")
+    def _teacher_is_there(self) -> Self:
+        if self.needs_teacher and self.teacher is None:
+            raise broken_rule("teacher", "is needed where distillation.kd_weight is above 0", None)
+        return self
+
+    @property
+    def needs_teacher(self) -> bool:
+        return self.distillation.kd_weight > 0
+
+    @property
+    def teacher_training(self) -> TrainingSpec:
+        """How the teacher is trained: its own section, or the student's."""
+        return (self.teacher and self.teacher.training) or self.training
+
+    def with_values(self, values: Mapping[str, Any]) -> RunSpec:
+        """This run with the values at the dotted paths set; raises pydantic.ValidationError."""
+        return RunSpec.model_validate(assign(self.model_dump(exclude_unset=True), values))
+
+
+class ExperimentSpec(RunSpec):
+    """One experiment: one YAML file."""
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=60, description="Names the experiment and its folder."
+    )
+    search: SearchSpec = Field(SearchSpec(), description="Variants, values that are tried, and seeds.")
+    resources: ResourcesSpec = Field(ResourcesSpec(), description="What one trial takes.")
+    budget: BudgetSpec = Field(BudgetSpec(), description="When the search ends.")
+    tracking: TrackingSpec = Field(TrackingSpec(), description="Where runs are recorded.")
+
+    @property
+    def hash(self) -> str:
+        """Identifies the results: everything but name, resources, budget and tracking, defaults included."""
+        return digest(self.model_dump(exclude={"name", "resources", "budget", "tracking"}))
+
+    @property
+    def id(self) -> str:
+        """Name of the experiment's folder, job and parent run."""
+        return f"{self.name}-{self.hash[:8]}"
+
+    @property
+    def run_spec(self) -> RunSpec:
+        """The sections of one run, without what surrounds them.
+
+        The teacher's training is written out, so that no variant or searched value changes it by accident.
+        """
+        content = self.model_dump(include=set(RunSpec.model_fields), exclude_unset=True)
+        if self.teacher is not None and self.teacher.checkpoint is None and self.teacher.training is None:
+            content = assign(content, {"teacher.training": self.training.model_dump(exclude_unset=True)})
+        return RunSpec.model_validate(content)

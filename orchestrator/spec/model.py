@@ -1,0 +1,50 @@
+"""`student` and `teacher`: the networks."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from orchestrator.catalog import MODELS
+from orchestrator.spec.base import Section, broken_rule, known_in
+from orchestrator.spec.training import TrainingSpec
+
+
+class ModelSpec(Section):
+    """One network by its registered name."""
+
+    model: Annotated[str, known_in(MODELS)] = Field(description="Name of a registered model, such as resnet20.")
+    width: float = Field(1.0, gt=0, description="Factor on the number of channels of every layer.")
+    norm: Literal["batch", "group", "sync_batch"] = Field(
+        "batch", description="Normalisation: group does not depend on the batch or the number of workers."
+    )
+    stem_stride: int = Field(
+        1, ge=1, le=4, description="Stride of the first convolution; 2 quarters the cost of an image."
+    )
+
+
+class StudentSpec(ModelSpec):
+    """The network that is trained in every trial."""
+
+
+class TeacherSpec(ModelSpec):
+    """The network that is distilled from: trained once before the search, or read from a file."""
+
+    checkpoint: str | None = Field(
+        None, description="A safetensors file with the weights; may use ${env:NAME}. Unset: the teacher is trained."
+    )
+    training: TrainingSpec | None = Field(
+        None, description="How the teacher is trained; unset: as the student, field by field the same."
+    )
+    train_samples: int | None = Field(
+        None, ge=1, description="Train on a stratified subset of this many samples; unset: on the whole training split."
+    )
+
+    @model_validator(mode="after")
+    def _trained_or_read(self) -> Self:
+        if self.checkpoint is not None:
+            for name in ("training", "train_samples"):
+                if getattr(self, name) is not None:
+                    raise broken_rule(name, "has no effect with teacher.checkpoint; remove one", "set")
+        return self
