@@ -1,0 +1,41 @@
+"""Builds networks by their name in the catalog."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from orchestrator.catalog import MODELS
+
+
+def build_model(
+    name: str,
+    *,
+    num_classes: int,
+    in_channels: int = 3,
+    width: float = 1.0,
+    norm: str = "batch",
+    stem_stride: int = 1,
+) -> nn.Module:
+    """A freshly initialised network that maps images [B, in_channels, H, W] to logits [B, num_classes].
+
+    Args:
+        name: a name in `catalog.MODELS`; its factory takes the keyword arguments of this function.
+        num_classes: C, >= 1.
+        in_channels: channels of the images, >= 1.
+        width: factor on the number of channels of every layer, > 0.
+        norm: "batch", "group" or "sync_batch"; see `orchestrator.models.norm`.
+        stem_stride: stride of the first layer in pixels, >= 1; 2 or more suits large images.
+
+    Raises:
+        RegistryError: there is no such model.
+        ValueError: an argument is out of its range.
+    """
+    model: nn.Module = MODELS[name](
+        num_classes=num_classes, in_channels=in_channels, width=width, norm=norm, stem_stride=stem_stride
+    )
+    return model
+
+
+def parameter_count(model: nn.Module) -> int:
+    """Number of values in the parameters of `model`; running statistics of norms are not parameters."""
+    return sum(parameter.numel() for parameter in model.parameters())
