@@ -1,0 +1,191 @@
+"""The plan: what an experiment will run, as data that prints, counts and compares before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from orchestrator.errors import ResourceError
+from orchestrator.machine import Machine
+from orchestrator.search.points import grid_points, random_points
+from orchestrator.search.trials import Phase, Trial
+from orchestrator.spec.experiment import ExperimentSpec, RunSpec, digest
+from orchestrator.spec.variants import Variant, variants
+
+GRID_REPEAT_SEED = 100_000
+"""Distance of the seeds of a grid's repeats from the experiment's, away from those of final runs."""
+
+
+def teacher_key(run: RunSpec) -> str:
+    """What a trained teacher is stored and found again under: a hash of all that made it."""
+    teacher = run.teacher
+    if teacher is None:
+        raise ValueError("this run has no teacher")
+    return digest(
+        {
+            "data": run.data.model_dump(exclude={"root", "train_samples"}),
+            "teacher": teacher.model_dump(exclude={"training"}),
+            "training": run.teacher_training.model_dump(exclude={"checkpoint_interval_s"}),
+            "seed": run.seed,
+        }
+    )
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A variant with its part of the budget."""
+
+    variant: Variant
+    count: int
+    """Search trials."""
+    points: tuple[Mapping[str, Any], ...] | None
+    """The trials' values, where they do not depend on results."""
+
+    @property
+    def name(self) -> str:
+        return self.variant.name
+
+    @property
+    def max_epochs(self) -> int:
+        """Epochs of a trial; where they are searched, the largest number."""
+        domain = self.variant.space.get("training.epochs")
+        return int(max(domain.extremes)) if domain else self.variant.run.training.epochs
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything an experiment will run."""
+
+    spec: ExperimentSpec
+    arms: tuple[Arm, ...]
+    teachers: Mapping[str, RunSpec]
+    """By key: the run that describes each teacher that has to be trained or found."""
+
+    @cached_property
+    def by_name(self) -> dict[str, Arm]:
+        return {arm.name: arm for arm in self.arms}
+
+    @property
+    def search_trials(self) -> int:
+        return sum(arm.count for arm in self.arms)
+
+    @property
+    def final_trials(self) -> int:
+        return len(self.arms) * self.spec.search.final_seeds
+
+    @property
+    def total_trials(self) -> int:
+        return len(self.teachers) + self.search_trials + self.final_trials
+
+    @property
+    def student_epochs(self) -> int:
+        """Epochs of all students, if none is stopped early; a searched number counts at its largest."""
+        return sum(arm.max_epochs * (arm.count + self.spec.search.final_seeds) for arm in self.arms)
+
+    def run_of(self, trial: Trial) -> RunSpec:
+        """The resolved spec of a trial; raises pydantic.ValidationError for values that do not fit."""
+        if trial.phase is Phase.TEACHER:
+            return self.teachers[trial.variant]
+        variant = self.by_name[trial.variant].variant
+        return variant.run.with_values({**trial.params, "seed": trial.seed})
+
+    def teacher_key(self, arm: Arm) -> str | None:
+        """The key of the arm's teacher, if stage 0 makes it; the same for all its trials, whatever their seed."""
+        run = arm.variant.run
+        return teacher_key(run) if run.needs_teacher and run.teacher and run.teacher.checkpoint is None else None
+
+    def teacher_trial(self, key: str) -> Trial:
+        return Trial(f"teacher-{key[:8]}", Phase.TEACHER, key, 0, self.teachers[key].seed)
+
+    def search_trial(self, arm: Arm, index: int, params: Mapping[str, Any]) -> Trial:
+        """All search trials have the experiment's seed, so that they differ in their values alone."""
+        repeats = self.spec.search.num_samples if self.spec.search.sampler == "grid" else 1
+        repeat = index // max(arm.count // repeats, 1) if arm.variant.space else 0
+        seed = self.spec.seed + (GRID_REPEAT_SEED + repeat if repeat else 0)
+        return Trial(f"{arm.name}-{index:03d}", Phase.SEARCH, arm.name, index, seed, dict(params))
+
+    def final_trial(self, arm: Arm, index: int, params: Mapping[str, Any]) -> Trial:
+        """Final runs have fresh seeds, the same ones in every variant."""
+        return Trial(
+            f"{arm.name}-final-{index + 1}", Phase.FINAL, arm.name, index, self.spec.seed + 1 + index, dict(params)
+        )
+
+    def concurrency(self, machine: Machine) -> int:
+        """Trials that run at once on the machine; raises `ResourceError` where not even one fits."""
+        resources = self.spec.resources
+        cpus = resources.num_workers * resources.cpus_per_worker
+        gpus = resources.num_workers * resources.gpus_per_worker
+        if cpus > machine.cpus or gpus > machine.gpus:
+            needed, there = _amounts(cpus, gpus), _amounts(machine.cpus, machine.gpus)
+            raise ResourceError(
+                f"a trial needs {needed} (resources.num_workers x per worker), but there are only {there}",
+                hint="lower resources.cpus_per_worker or gpus_per_worker, or join a larger cluster with --address",
+            )
+        fit = int(machine.cpus // cpus)
+        if gpus:
+            fit = min(fit, int(machine.gpus / gpus + 1e-9))
+        return min(fit, resources.max_concurrent_trials or fit)
+
+    def to_dict(self, machine: Machine) -> dict[str, Any]:
+        """The plan as JSON-like data."""
+        spec = self.spec
+        return {
+            "name": spec.name,
+            "hash": spec.hash,
+            "teachers": [
+                {"key": key, "model": run.teacher.model, "epochs": run.teacher_training.epochs}
+                for key, run in self.teachers.items()
+                if run.teacher
+            ],
+            "variants": [
+                {
+                    "name": arm.name,
+                    "set": {} if arm.name not in spec.search.variants else spec.search.variants[arm.name].set,
+                    "space": {path: domain.model_dump() for path, domain in arm.variant.space.items()},
+                    "trials": arm.count,
+                    "epochs_per_trial": arm.max_epochs,
+                    "points": None if arm.points is None else [dict(point) for point in arm.points],
+                }
+                for arm in self.arms
+            ],
+            "search_trials": self.search_trials,
+            "final_trials": self.final_trials,
+            "student_epochs": self.student_epochs,
+            "resources_per_trial": spec.resources.model_dump(exclude={"max_concurrent_trials"}),
+            "concurrent_trials": self.concurrency(machine),
+        }
+
+
+def make_plan(spec: ExperimentSpec) -> Plan:
+    """Expand a checked spec."""
+    arms = []
+    for variant in variants(spec):
+        points = _points(variant, spec)
+        count = spec.search.num_samples if points is None else len(points)
+        arms.append(Arm(variant, count, points))
+    teachers: dict[str, RunSpec] = {}
+    plan = Plan(spec, tuple(arms), teachers)
+    for arm in arms:
+        if (key := plan.teacher_key(arm)) is not None:
+            teachers.setdefault(key, arm.variant.run)
+    return plan
+
+
+def _points(variant: Variant, spec: ExperimentSpec) -> tuple[Mapping[str, Any], ...] | None:
+    search = spec.search
+    if not variant.space:
+        return ({},)
+    if search.sampler == "grid":
+        return tuple(grid_points(variant, search.num_samples))
+    if search.sampler == "random":
+        return tuple(random_points(variant, search.num_samples, spec.seed))
+    return None
+
+
+def _amounts(cpus: float, gpus: float) -> str:
+    text = f"{cpus:g} CPU{'s' if cpus != 1 else ''}"
+    return text + (f" and {gpus:g} GPU{'s' if gpus != 1 else ''}" if gpus else "")
+
+

@@ -1,0 +1,93 @@
+"""Trials and what became of them, as plain data that journals, prints and compares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Phase(StrEnum):
+    """Why a run is made."""
+
+    TEACHER = "teacher"
+    SEARCH = "search"
+    FINAL = "final"
+
+
+class Status(StrEnum):
+    """What became of a trial; the first two are still to be worked on."""
+
+    RUNNING = "running"
+    INTERRUPTED = "interrupted"
+    FINISHED = "finished"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+    @property
+    def ended(self) -> bool:
+        return self not in (Status.RUNNING, Status.INTERRUPTED)
+
+    @property
+    def has_result(self) -> bool:
+        return self in (Status.FINISHED, Status.STOPPED)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training job."""
+
+    id: str
+    """Unique in the experiment, and fit for a folder's name."""
+    phase: Phase
+    variant: str
+    """The arm it belongs to; for a teacher, the teacher's key."""
+    index: int
+    """Position within its phase and variant, counted from 0."""
+    seed: int
+    params: Mapping[str, Any] = field(default_factory=dict)
+    """Searched values by dotted path."""
+
+
+@dataclass
+class Record:
+    """A trial and its outcome so far."""
+
+    trial: Trial
+    status: Status = Status.RUNNING
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Those of the last epoch."""
+    epochs: int = 0
+    """Epochs that were trained."""
+    seconds: float = 0.0
+    """Time from start to end, over all attempts."""
+    reason: str | None = None
+    """One line on why it failed or was stopped."""
+
+
+def created(trial: Trial) -> dict[str, Any]:
+    """The journal's event of a trial that is about to start."""
+    return {"event": "created", "trial": asdict(trial)}
+
+
+def ended(record: Record) -> dict[str, Any]:
+    """The journal's event of a trial that will not go on, or not in this session."""
+    content = asdict(record)
+    del content["trial"]
+    return {"event": "ended", "id": record.trial.id, **content}
+
+
+def replay(events: Iterable[Mapping[str, Any]]) -> dict[str, Record]:
+    """The records that a journal's events add up to, in the order of their creation."""
+    records: dict[str, Record] = {}
+    for event in events:
+        if event["event"] == "created":
+            content = dict(event["trial"])
+            trial = Trial(**{**content, "phase": Phase(content["phase"])})
+            records.setdefault(trial.id, Record(trial))
+        elif event["event"] == "ended":
+            old = records[event["id"]]
+            content = {key: value for key, value in event.items() if key not in ("event", "id", "at")}
+            records[event["id"]] = Record(old.trial, **{**content, "status": Status(content["status"])})
+    return records

@@ -1,0 +1,192 @@
+"""The home folder: where experiments, teachers and the default MLflow store live."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from orchestrator.errors import OrchestratorError, UsageError
+from orchestrator.registry import nearest
+from orchestrator.search.trials import Record, replay
+from orchestrator.spec.experiment import ExperimentSpec
+from orchestrator.spec.loading import load_spec, to_yaml
+from orchestrator.store.journal import Journal
+
+HOME_VARIABLE = "ORCHESTRATOR_HOME"
+DEFAULT_HOME = ".orchestrator"
+MIN_FREE_BYTES = 200 * 2**20
+
+
+class Home:
+    """Locations below one folder; `path` defaults to ORCHESTRATOR_HOME, then ./.orchestrator."""
+
+    def __init__(self, path: str | Path | None = None) -> None:
+        self.path = Path(path or os.environ.get(HOME_VARIABLE) or DEFAULT_HOME).expanduser().absolute()
+
+    @property
+    def tracking_uri(self) -> str:
+        return f"sqlite:///{self.path / 'mlflow.db'}"
+
+    @property
+    def artifacts(self) -> Path:
+        return self.path / "artifacts"
+
+    def teacher(self, key: str) -> Path:
+        """The weights of the teacher with this key; the file exists once it is trained."""
+        return self.path / "teachers" / f"{key}.safetensors"
+
+    def create(self) -> None:
+        """Make the folder; raises where that is not possible or hardly any disk is left."""
+        try:
+            for folder in (self.path / "experiments", self.path / "teachers"):
+                folder.mkdir(parents=True, exist_ok=True)
+            free = shutil.disk_usage(self.path).free
+        except OSError as error:
+            raise OrchestratorError(
+                f"cannot write to the home folder {self.path}: {error.strerror or error}",
+                hint=f"choose another with --home or {HOME_VARIABLE}",
+            ) from None
+        if free < MIN_FREE_BYTES:
+            raise OrchestratorError(
+                f"only {free / 2**20:.0f} MiB are free on the disk of {self.path}; an experiment needs "
+                f"{MIN_FREE_BYTES / 2**20:.0f}",
+                hint=f"free some, or choose another place with --home or {HOME_VARIABLE}",
+            )
+
+    def experiment(self, spec: ExperimentSpec) -> ExperimentFolder:
+        return ExperimentFolder(self.path / "experiments" / spec.id)
+
+    def experiments(self) -> list[ExperimentFolder]:
+        """Every experiment that was started here, the latest first."""
+        folders = [path.parent for path in (self.path / "experiments").glob("*/journal.jsonl")]
+        return [ExperimentFolder(p) for p in sorted(folders, key=lambda p: -(p / "journal.jsonl").stat().st_mtime)]
+
+    def find(self, name: str) -> ExperimentFolder:
+        """The experiment of this name or id; of several with one name, the one that ran last."""
+        experiments = self.experiments()
+        for folder in experiments:
+            if name in (folder.id, folder.spec().name):
+                return folder
+        known = [folder.id for folder in experiments]
+        close = nearest(name, known)
+        raise UsageError(
+            f"there is no experiment {name!r} in {self.path}" + (f"; did you mean {close!r}?" if close else ""),
+            hint=f"known: {', '.join(known) or 'none yet; start one with: orchestrator run SPEC'}",
+        )
+
+
+class ExperimentFolder:
+    """One experiment on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.journal = Journal(path / "journal.jsonl")
+
+    @property
+    def id(self) -> str:
+        return self.path.name
+
+    @property
+    def log(self) -> Path:
+        """Where Ray's and the workers' own output goes."""
+        return self.path / "ray.log"
+
+    def trial(self, trial_id: str) -> TrialFolder:
+        return TrialFolder(self.path / "trials" / trial_id)
+
+    def spec(self) -> ExperimentSpec:
+        return load_spec(self.path / "spec.yaml")
+
+    def records(self) -> dict[str, Record]:
+        return replay(self.journal.read())
+
+    def is_running(self) -> bool:
+        lock = FileLock(self.path / "lock")
+        try:
+            with lock.acquire(timeout=0):
+                return False
+        except Timeout:
+            return True
+
+    @contextmanager
+    def opened(self, spec: ExperimentSpec) -> Iterator[None]:
+        """Hold the experiment for one driver; the lock goes with the process, however it ends."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / "lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise UsageError(
+                f"the experiment {self.id} is already running in another process",
+                hint=f"follow it with: orchestrator status {self.id}",
+            ) from None
+        try:
+            self.journal.repair()
+            write_atomically(self.path / "spec.yaml", to_yaml(spec.model_dump(exclude_unset=True)))
+            yield
+        finally:
+            lock.release()
+
+    def set_aside(self) -> None:
+        """Rename the folder, so that the same experiment can start afresh and nothing is lost."""
+        if self.path.exists():
+            if self.is_running():
+                raise UsageError(f"the experiment {self.id} is running in another process", hint="stop it first")
+            stamp = time.strftime("%Y%m%d-%H%M%S")
+            self.path.rename(self.path.with_name(f"{self.path.name}.before-{stamp}"))
+
+
+class TrialFolder:
+    """One trial on disk: its metrics by epoch, its checkpoints, its traceback."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def weights(self) -> Path:
+        """The student's weights after the last epoch; written for final runs."""
+        return self.path / "student.safetensors"
+
+    @property
+    def error(self) -> Path:
+        return self.path / "error.txt"
+
+    @property
+    def _metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    def metrics(self) -> list[dict[str, float]]:
+        """The metrics of each epoch, with the key "epoch" counted from 1; a cut last line is left out."""
+        if not self._metrics.exists():
+            return []
+        return [json.loads(line) for line in self._metrics.read_text().split("\n")[:-1]]
+
+    def add_metrics(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        with self._metrics.open("a") as file:
+            file.write(json.dumps({"epoch": epoch, **metrics}) + "\n")
+
+    def rewind(self, epoch: int) -> None:
+        """Forget the metrics after this epoch, before training goes on from its checkpoint."""
+        kept = [entry for entry in self.metrics() if entry["epoch"] <= epoch]
+        write_atomically(self._metrics, "".join(json.dumps(entry) + "\n" for entry in kept))
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file such that a reader or a crash sees the old or the new content, never a part."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

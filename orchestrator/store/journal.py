@@ -1,0 +1,59 @@
+"""The journal: an append-only file of JSON lines, the truth about an experiment after any crash."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from orchestrator.errors import CheckpointError
+
+VERSION = 1
+
+
+class Journal:
+    """Events of one experiment, each on disk before `append` returns."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> list[dict[str, Any]]:
+        """All whole events, oldest first; a last line that a crash cut short is left out."""
+        if not self.path.exists():
+            return []
+        lines = self.path.read_bytes().split(b"\n")
+        events = []
+        for number, line in enumerate(lines[:-1], start=1):
+            try:
+                events.append(json.loads(line))
+            except ValueError:
+                raise CheckpointError(
+                    f"{self.path}, line {number}: damaged", hint="delete that line, or start over with --fresh"
+                ) from None
+        if events and events[0].get("version") != VERSION:
+            raise CheckpointError(
+                f"{self.path} was written by another version of the orchestrator", hint="start over with --fresh"
+            )
+        return events
+
+    def append(self, event: Mapping[str, Any]) -> None:
+        """Write one event and wait until it is on disk."""
+        first = not self.path.exists() or self.path.stat().st_size == 0
+        stamp = {"version": VERSION} if first else {}
+        line = json.dumps({**stamp, **event, "at": time.time()}) + "\n"
+        with self.path.open("ab") as file:
+            file.write(line.encode())
+            file.flush()
+            os.fsync(file.fileno())
+
+    def repair(self) -> None:
+        """Cut off what a crash left of an unfinished line; called before the first `append` of a session."""
+        if not self.path.exists():
+            return
+        content = self.path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            os.truncate(self.path, whole)
