@@ -1,0 +1,161 @@
+"""The one bridge from spec sections to torch objects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from orchestrator.catalog import ADJUSTMENTS, OPTIMIZERS, SCHEDULES, TEMPERATURES
+from orchestrator.data import Augmentation, Dataset, Images, load_dataset, stratified_split, stratified_subset
+from orchestrator.distillation.adjustment import NoAdjustment
+from orchestrator.distillation.criterion import Criterion
+from orchestrator.distillation.temperature import ConstantTemperature
+from orchestrator.models import build_model
+from orchestrator.spec.base import PluginSection, Section, location
+from orchestrator.spec.data import DataSpec
+from orchestrator.spec.distillation import DistillationSpec
+from orchestrator.spec.experiment import RunSpec
+from orchestrator.spec.model import ModelSpec
+from orchestrator.spec.training import TrainingSpec
+from orchestrator.training import SINGLE, TrainingData, TrainingRun, TrainingSettings, World, resolve_precision
+
+_SPLIT, _STUDENT_SUBSET, _TEACHER_SUBSET, _STUDENT_INIT, _TEACHER_INIT = range(5)
+"""Streams of the experiment's seed, so that no choice depends on another."""
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The images of one run."""
+
+    dataset: Dataset
+    train: Images
+    """What the student learns from."""
+    teacher_train: Images
+    """What a teacher of stage 0 learns from."""
+    val: Images
+    """What configurations are chosen on."""
+
+
+def build_splits(run: RunSpec, dataset: Dataset, split_seed: int) -> Splits:
+    """Divide the training images; the same for all trials of an experiment, whatever their own seed."""
+    seeds = [_stream(split_seed, stream) for stream in (_SPLIT, _STUDENT_SUBSET, _TEACHER_SUBSET)]
+    kept, held_out = stratified_split(dataset.train.labels, run.data.validation_fraction, seeds[0])
+    train = dataset.train.take(kept)
+    teacher_size = run.teacher.train_samples if run.teacher else None
+    return Splits(
+        dataset,
+        train=_subset(train, run.data.train_samples, seeds[1]),
+        teacher_train=_subset(train, teacher_size, seeds[2]),
+        val=dataset.train.take(held_out),
+    )
+
+
+def load_data(data: DataSpec) -> Dataset:
+    """The data set a spec names."""
+    root = None if data.root is None else location(data.root, "data.root")
+    return load_dataset(data.dataset, root, verify=data.verify)
+
+
+def build_network(model: ModelSpec, dataset: Dataset, seed: int) -> nn.Module:
+    """A network with initial weights that depend on the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build_model(
+            model.model,
+            num_classes=len(dataset.classes),
+            in_channels=dataset.train.images.shape[1],
+            width=model.width,
+            norm=model.norm,
+            stem_stride=model.stem_stride,
+        )
+
+
+def build_teacher(run: RunSpec, dataset: Dataset) -> nn.Module:
+    """The teacher's network, with its initial weights."""
+    if run.teacher is None:
+        raise ValueError("this run has no teacher")
+    return build_network(run.teacher, dataset, _stream(run.seed, _TEACHER_INIT))
+
+
+def build_criterion(distillation: DistillationSpec) -> Criterion:
+    """The loss of a `distillation` section."""
+    return Criterion(
+        distillation.ce_weight,
+        distillation.kd_weight,
+        TEMPERATURES[distillation.temperature.method](**_arguments(distillation.temperature, "method")),
+        ADJUSTMENTS[distillation.adjustment.rule](**_arguments(distillation.adjustment, "rule")),
+    )
+
+
+def build_student_run(
+    run: RunSpec,
+    splits: Splits,
+    teacher: nn.Module | None,
+    *,
+    trial: str = "training",
+    world: World = SINGLE,
+) -> TrainingRun:
+    """A distillation, ready to train its first epoch."""
+    student = build_network(run.student, splits.dataset, _stream(run.seed, _STUDENT_INIT))
+    return _training_run(
+        run, run.training, student, build_criterion(run.distillation), splits, splits.train, teacher, trial, world
+    )
+
+
+def build_teacher_run(run: RunSpec, splits: Splits, *, trial: str, world: World = SINGLE) -> TrainingRun:
+    """The training of a teacher, on the labels alone."""
+    criterion = Criterion(1.0, 0.0, ConstantTemperature(1.0), NoAdjustment())
+    network = build_teacher(run, splits.dataset)
+    return _training_run(
+        run, run.teacher_training, network, criterion, splits, splits.teacher_train, None, trial, world
+    )
+
+
+def _training_run(
+    run: RunSpec,
+    training: TrainingSpec,
+    network: nn.Module,
+    criterion: Criterion,
+    splits: Splits,
+    train: Images,
+    teacher: nn.Module | None,
+    trial: str,
+    world: World,
+) -> TrainingRun:
+    dataset = splits.dataset
+    precision, _ = resolve_precision(training.precision, world.device)
+    standard = run.data.augmentation == "standard"
+    augmentation = Augmentation(dataset.crop_padding if standard else 0, dataset.flip and standard)
+    network.to(world.device)
+    if teacher is not None:
+        teacher.to(world.device)
+    optimizer, schedule = training.optimizer, training.schedule
+    return TrainingRun(
+        network,
+        criterion,
+        OPTIMIZERS[optimizer.method](network.parameters(), **_arguments(optimizer, "method")),
+        SCHEDULES[schedule.method](training.epochs, **_arguments(schedule, "method")),
+        TrainingSettings(training.epochs, training.batch_size, run.seed, precision, training.gradient_clip),
+        TrainingData(train, splits.val, dataset.mean, dataset.std, augmentation),
+        teacher=teacher,
+        world=world,
+        trial=trial,
+    )
+
+
+def _arguments(section: Section, key: str) -> dict[str, Any]:
+    """A section's values as its factory's keyword arguments."""
+    if isinstance(section, PluginSection):
+        return dict(section.options)
+    return section.model_dump(exclude={key})
+
+
+def _subset(images: Images, size: int | None, seed: int) -> Images:
+    return images if size is None else images.take(stratified_subset(images.labels, size, seed))
+
+
+def _stream(seed: int, stream: int) -> int:
+    return seed * 16 + stream

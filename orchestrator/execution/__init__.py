@@ -1,0 +1,1 @@
+"""Running experiments: all of Ray."""

@@ -1,0 +1,76 @@
+"""Starting or joining Ray, with its own output kept off the screen."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from orchestrator.errors import OrchestratorError
+from orchestrator.machine import Machine
+
+SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",  # the old output is the one that verbose=0 silences
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # MLflow and our own files record what these would
+    "TUNE_RESULT_BUFFER_LENGTH": "1000",  # short epochs are reported together, at most this long after:
+    "TUNE_RESULT_BUFFER_MIN_TIME_S": "0.3",
+    "TUNE_RESULT_BUFFER_MAX_TIME_S": "0.3",
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # our journal is what is continued from
+    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "3600",
+}
+"""Ray reads these once, when it is imported or started."""
+
+
+def quiet_settings() -> None:
+    """Set Ray's environment, leaving what the user has set; before ray is imported."""
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+
+
+@contextmanager
+def ray_session(address: str | None, machine: Machine, log: Path) -> Iterator[Machine]:
+    """Run with Ray: one that is already initialised, the cluster at `address`, or a new local one.
+
+    Yields what the cluster offers. Ray's log goes to `log`. Only a Ray that was started or joined here is
+    left again.
+    """
+    quiet_settings()
+    import ray
+
+    handler = logging.FileHandler(log)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    logger = logging.getLogger("ray")
+    kept = logger.handlers
+    own = not ray.is_initialized()
+    try:
+        if own:
+            try:
+                if address is None:
+                    ray.init(
+                        address="local",
+                        num_cpus=int(machine.cpus),
+                        include_dashboard=False,
+                        logging_level="WARNING",
+                        log_to_driver=False,
+                    )
+                else:
+                    ray.init(address=address, logging_level="WARNING", log_to_driver=False)
+            except (ConnectionError, OSError, ValueError, RuntimeError) as error:
+                raise OrchestratorError(
+                    f"Ray cannot be {'started' if address is None else f'joined at {address}'}: "
+                    f"{str(error).strip().splitlines()[0] if str(error).strip() else error!r}",
+                    hint=f"details are in {log}"
+                    + ("" if address is None else "; a cluster with tokens needs RAY_AUTH_MODE=token and its token"),
+                ) from error
+        logger.handlers = [handler]
+        there = ray.cluster_resources()
+        yield Machine(cpus=there.get("CPU", 0), gpus=there.get("GPU", 0))
+    finally:
+        logger.handlers = kept
+        if own:
+            ray.shutdown()
+        handler.close()

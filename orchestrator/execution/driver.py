@@ -1,0 +1,215 @@
+"""The driver: one experiment's agenda, journal, tracker and view, brought together.
+
+Ray knows it through two adapters: `AgendaSearcher` asks it for trials, `DriverCallback` tells it results.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from ray.tune import Callback
+from ray.tune.search import Searcher
+
+from orchestrator import names
+from orchestrator.execution.job import FAILURE, FATAL, Job
+from orchestrator.execution.watcher import Watcher
+from orchestrator.search.agenda import Agenda
+from orchestrator.search.plan import Plan
+from orchestrator.search.trials import Phase, Record, Status, Trial, created, ended
+from orchestrator.spec.base import location
+from orchestrator.spec.experiment import RunSpec
+from orchestrator.spec.loading import to_yaml
+from orchestrator.spec.variants import flatten
+from orchestrator.store.home import ExperimentFolder, Home
+from orchestrator.tracking.base import RunInfo, Tracker
+
+
+class Driver:
+    """Carries one experiment through one session."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        agenda: Agenda,
+        home: Home,
+        folder: ExperimentFolder,
+        tracker: Tracker,
+        watcher: Watcher,
+        environment: str,
+    ) -> None:
+        self.plan = plan
+        self.agenda = agenda
+        self._home = home
+        self._folder = folder
+        self._tracker = tracker
+        self._watcher = watcher
+        self._environment = environment
+        self._journaled = set(agenda.records)
+        self._by_tune_id: dict[str, Trial] = {}
+        self._started: dict[str, float] = {}
+        self.fatal: str | None = None
+        """Why no trial at all can run."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune writes its searcher, scheduler and callbacks to disk; the journal is what we continue from."""
+        return {}
+
+    def reconcile(self) -> None:
+        """Bring the tracker up to what the journal knows of earlier sessions."""
+        for record in self.agenda.records.values():
+            if record.status.ended and self._tracker.status(record.trial.id) is not record.status:
+                run = self.plan.run_of(record.trial)
+                self._tracker.start(self._info(record.trial, run), self._history(record.trial))
+                self._tracker.end(record.trial.id, record.status, record.reason)
+
+    def next(self, tune_id: str) -> dict[str, Any] | None:
+        """Tune's configuration of the next trial, if there is one now."""
+        trial = None if self.fatal else self.agenda.next()
+        if trial is None:
+            return None
+        self._by_tune_id[tune_id] = trial
+        if trial.id not in self._journaled:
+            self._folder.journal.append(created(trial))
+            self._journaled.add(trial.id)
+        run = self.plan.run_of(trial)
+        self._tracker.start(self._info(trial, run), self._history(trial))
+        self._watcher.on_start(self.agenda.records[trial.id])
+        job = Job(
+            trial=trial.id,
+            phase=trial.phase,
+            run=run.model_dump(exclude_unset=True),
+            split_seed=self.plan.spec.seed,
+            folder=str(self._folder.trial(trial.id).path),
+            teacher=self._teacher(trial, run),
+        )
+        return {"job": job.to_json(), "threads": self.plan.spec.resources.cpus_per_worker}
+
+    def trial_of(self, tune_id: str) -> Trial:
+        return self._by_tune_id[tune_id]
+
+    def on_result(self, tune_id: str, result: Mapping[str, Any]) -> None:
+        """A trial has trained an epoch, or has failed."""
+        record = self.agenda.records[self._by_tune_id[tune_id].id]
+        self._started.setdefault(record.trial.id, time.monotonic() - result.get("time_total_s", 0.0))
+        if FAILURE in result:
+            record.reason = result[FAILURE]
+            if result[FATAL]:
+                self.fatal = record.reason
+            return
+        epoch = int(result["epoch"])
+        metrics = {name: float(value) for name, value in result.items() if _is_metric(name)}
+        record.epochs, record.metrics = epoch, metrics
+        self._tracker.log(record.trial.id, {"epoch": epoch, **metrics})
+        self._watcher.on_epoch(record)
+
+    def on_end(self, tune_id: str, crash: str | None = None) -> None:
+        """A trial has ended by itself, by its scheduler, by failing, or by the death of its process."""
+        record = self.agenda.records[self._by_tune_id[tune_id].id]
+        record.reason = crash or record.reason
+        if self.fatal is not None and record.reason == self.fatal:
+            # Not the trial's own fault: the next session tries it again.
+            record.status = Status.INTERRUPTED
+        elif record.reason:
+            record.status = Status.FAILED
+        elif record.epochs >= self._epochs_of(record.trial):
+            record.status = Status.FINISHED
+        else:
+            record.status = Status.STOPPED
+            record.reason = f"stopped by the scheduler after epoch {record.epochs}"
+        self._close(record)
+        shutil.rmtree(self._folder.trial(record.trial.id).checkpoints, ignore_errors=True)
+
+    def interrupt(self) -> list[Record]:
+        """Mark what still runs as interrupted; returns it."""
+        running = self.agenda.running
+        for record in running:
+            record.status = Status.INTERRUPTED
+            self._close(record)
+        return running
+
+    def _close(self, record: Record) -> None:
+        record.seconds += time.monotonic() - self._started.pop(record.trial.id, time.monotonic())
+        self._folder.journal.append(ended(record))
+        self.agenda.finish(record)
+        self._tracker.end(record.trial.id, record.status, record.reason)
+        self._watcher.on_end(record)
+
+    def _epochs_of(self, trial: Trial) -> int:
+        run = self.plan.run_of(trial)
+        return (run.teacher_training if trial.phase is Phase.TEACHER else run.training).epochs
+
+    def _teacher(self, trial: Trial, run: RunSpec) -> str | None:
+        if trial.phase is Phase.TEACHER:
+            return str(self._home.teacher(trial.variant))
+        if not run.needs_teacher or run.teacher is None:
+            return None
+        if run.teacher.checkpoint is not None:
+            return str(location(run.teacher.checkpoint, "teacher.checkpoint"))
+        key = self.plan.teacher_key(self.plan.by_name[trial.variant])
+        return None if key is None else str(self._home.teacher(key))
+
+    def _history(self, trial: Trial) -> list[dict[str, float]]:
+        return self._folder.trial(trial.id).metrics()
+
+    def _info(self, trial: Trial, run: RunSpec) -> RunInfo:
+        resolved = run.model_dump()
+        return RunInfo(
+            key=trial.id,
+            name=trial.id,
+            params=flatten(resolved),
+            tags={
+                f"{names.TAG_PREFIX}phase": trial.phase,
+                f"{names.TAG_PREFIX}variant": trial.variant,
+                f"{names.TAG_PREFIX}seed": str(trial.seed),
+                f"{names.TAG_PREFIX}experiment": self._folder.id,
+            },
+            artifacts={"spec.yaml": to_yaml(resolved), "environment.json": self._environment},
+        )
+
+
+def _is_metric(name: str) -> bool:
+    return name in names.METRICS
+
+
+class AgendaSearcher(Searcher):
+    """The driver as Tune's search algorithm: trials come from the agenda."""
+
+    def __init__(self, driver: Driver) -> None:
+        super().__init__()
+        self._driver = driver
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        config = self._driver.next(trial_id)
+        if config is None and not self._driver.agenda.running:
+            return str(Searcher.FINISHED)
+        return config
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """The callback below is told more, and at the same time."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: see `Driver.__getstate__`."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Never called: see `save`."""
+
+
+class DriverCallback(Callback):
+    """The driver as Tune's callback: results and ends of trials."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
+        self._driver.on_result(trial.trial_id, result)
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._driver.on_end(trial.trial_id)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        error = trial.get_pickled_error()
+        reason = str(error).strip().splitlines()[0] if error is not None and str(error).strip() else "unknown"
+        self._driver.on_end(trial.trial_id, crash=f"the trial's process ended: {reason}")

@@ -1,0 +1,235 @@
+"""Runs an experiment from its spec to its results, in one session or as the next of several."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from orchestrator import environment, names
+from orchestrator.analysis.results import Results
+from orchestrator.errors import OrchestratorError, UsageError
+from orchestrator.execution.cluster import quiet_settings, ray_session
+from orchestrator.execution.watcher import Watcher
+from orchestrator.machine import Machine, this_machine
+from orchestrator.search.agenda import Agenda
+from orchestrator.search.plan import Plan, make_plan
+from orchestrator.search.trials import Phase, Record, Status
+from orchestrator.spec.base import expand_environment, location
+from orchestrator.spec.experiment import ExperimentSpec
+from orchestrator.spec.loading import to_yaml
+from orchestrator.store.home import ExperimentFolder, Home
+from orchestrator.tracking.base import RunInfo, Tracker
+
+ACTOR_FAILURES = 2
+"""Times that a trial whose process died is started again from its checkpoint."""
+
+
+class ExperimentInterrupted(KeyboardInterrupt):
+    """Ctrl-C, after running trials were checkpointed and marked."""
+
+
+def run_experiment(
+    spec: ExperimentSpec,
+    home: Home,
+    *,
+    address: str | None = None,
+    watcher: Watcher | None = None,
+    tracker: Tracker | None = None,
+) -> Results:
+    """Run the experiment, or what is left of it, and return its results.
+
+    `address` joins a Ray cluster instead of starting Ray on this machine. Raises `OrchestratorError` for
+    what keeps the experiment from running, `ExperimentInterrupted` after Ctrl-C.
+    """
+    watcher = watcher or Watcher()
+    plan = make_plan(spec)
+    machine = this_machine()
+    if address is None:
+        plan.concurrency(machine)
+    _check_teacher_files(plan)
+    home.create()
+    folder = home.experiment(spec)
+    with folder.opened(spec):
+        records = folder.records()
+        if _complete(plan, records):
+            watcher.on_stage("every trial has ended before: nothing is left to run")
+            return Results(spec, records)
+        key = _session_key(folder)
+        watcher.on_stage("opening MLflow")
+        tracker = tracker or default_tracker(spec, home)
+        described = json.dumps(environment.describe(), indent=2)
+        tracker.open(_parent(spec, folder, key, described))
+        watcher.on_stage("starting Ray" if address is None else f"joining Ray at {address}")
+        status = Status.FAILED
+        try:
+            with ray_session(address, machine, folder.log) as cluster:
+                records = _run_trials(plan, home, folder, tracker, watcher, records, described, cluster)
+            status = Status.FINISHED
+        except KeyboardInterrupt:
+            status = Status.INTERRUPTED
+            raise
+        finally:
+            results = Results(spec, folder.records())
+            unwritten = tracker.close(
+                status, results.summary_metrics(), results.to_markdown(), {"results.json": results.to_json()}
+            )
+            if unwritten:
+                watcher.on_stage(
+                    f"MLflow did not take {len(unwritten)} records ({unwritten[0]}); run the same command again to write them"
+                )
+        return results
+
+
+def _run_trials(
+    plan: Plan,
+    home: Home,
+    folder: ExperimentFolder,
+    tracker: Tracker,
+    watcher: Watcher,
+    records: dict[str, Record],
+    described: str,
+    cluster: Machine,
+) -> dict[str, Record]:
+    """Hand the agenda to Ray Tune and wait until it is empty."""
+    quiet_settings()
+    from ray import tune
+
+    from orchestrator.execution.driver import AgendaSearcher, Driver, DriverCallback
+    from orchestrator.execution.scheduler import VariantScheduler, relive, variant_schedulers
+    from orchestrator.execution.space import make_sampler
+    from orchestrator.execution.trial import DistillationTrainable
+
+    spec = plan.spec
+    concurrency = plan.concurrency(cluster)
+    agenda = Agenda(
+        plan,
+        lambda arm, drawn: make_sampler(arm, drawn, spec.search, spec.seed),
+        records,
+        [key for key in plan.teachers if home.teacher(key).exists()],
+        _clock(spec, folder),
+    )
+    driver = Driver(plan, agenda, home, folder, tracker, watcher, described)
+    driver.reconcile()
+    schedulers = variant_schedulers(spec.search, plan.arms)
+    for record in agenda.records.values():
+        if record.trial.phase is Phase.SEARCH and record.status.ended and schedulers:
+            relive(schedulers[record.trial.variant], record.trial.id, folder.trial(record.trial.id).metrics())
+    folder.journal.append({"event": "session", "started": time.time()})
+    watcher.on_plan(plan, agenda.records, concurrency)
+    storage = folder.path / "ray"
+    shutil.rmtree(storage, ignore_errors=True)
+    per_worker = {"cpu": spec.resources.cpus_per_worker, "gpu": spec.resources.gpus_per_worker}
+    tuner = tune.Tuner(
+        tune.with_resources(DistillationTrainable, per_worker),
+        tune_config=tune.TuneConfig(
+            search_alg=AgendaSearcher(driver),
+            scheduler=VariantScheduler(schedulers, driver.trial_of),
+            num_samples=-1,
+            max_concurrent_trials=concurrency,
+            reuse_actors=True,
+            trial_name_creator=lambda trial: trial.trial_id,
+            trial_dirname_creator=lambda trial: trial.trial_id,
+        ),
+        run_config=tune.RunConfig(
+            name="session",
+            storage_path=str(storage),
+            verbose=0,
+            callbacks=[DriverCallback(driver)],
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            failure_config=tune.FailureConfig(max_failures=ACTOR_FAILURES),
+        ),
+    )
+    try:
+        tuner.fit()
+    finally:
+        interrupted = driver.interrupt()
+    if driver.fatal:
+        raise OrchestratorError(driver.fatal)
+    if interrupted:
+        raise ExperimentInterrupted
+    return agenda.records
+
+
+def default_tracker(spec: ExperimentSpec, home: Home) -> Tracker:
+    """MLflow at the spec's URI, else MLFLOW_TRACKING_URI, else a sqlite file in the home folder."""
+    from orchestrator.tracking.mlflow import MLflowTracker
+
+    uri, local = tracking_uri(spec, home)
+    return MLflowTracker(uri, spec.tracking.experiment or spec.name, home.artifacts if local else None)
+
+
+def tracking_uri(spec: ExperimentSpec, home: Home) -> tuple[str, bool]:
+    """Where the experiment is tracked, and whether that is the home folder's own store."""
+    if spec.tracking.uri is not None:
+        return expand_environment(spec.tracking.uri, "tracking.uri"), False
+    given = os.environ.get("MLFLOW_TRACKING_URI")
+    return (given, False) if given else (home.tracking_uri, True)
+
+
+def _check_teacher_files(plan: Plan) -> None:
+    for arm in plan.arms:
+        teacher = arm.variant.run.teacher
+        if arm.variant.run.needs_teacher and teacher and teacher.checkpoint is not None:
+            path = location(teacher.checkpoint, "teacher.checkpoint")
+            if not path.is_file():
+                raise UsageError(f"teacher.checkpoint: there is no file {path}")
+
+
+def _complete(plan: Plan, records: dict[str, Record]) -> bool:
+    """Whether an earlier session has ended all that can be run."""
+    agenda = Agenda(plan, lambda arm, drawn: _Never(), records, plan.teachers)
+    return bool(records) and all(r.status.ended for r in records.values()) and agenda.next() is None
+
+
+class _Never:
+    """A sampler for asking whether there is anything left, without drawing it."""
+
+    def suggest(self, trial_id: str) -> dict[str, object]:
+        return {}
+
+    def tell(self, trial_id: str, params: object, value: float | None) -> None: ...
+
+
+def _session_key(folder: ExperimentFolder) -> str:
+    """The experiment's lasting key, made when it is first run."""
+    for event in folder.journal.read():
+        if event["event"] == "experiment":
+            return str(event["key"])
+    key = uuid.uuid4().hex
+    folder.journal.append({"event": "experiment", "key": key, "id": folder.id})
+    return key
+
+
+def _clock(spec: ExperimentSpec, folder: ExperimentFolder) -> Callable[[], bool]:
+    """Whether the time budget is spent, earlier sessions' time included."""
+    limit = spec.budget.time_s
+    spent, started = 0.0, None
+    for event in folder.journal.read():
+        if event["event"] == "session":
+            started = event["started"]
+        elif started is not None:
+            spent, started = spent + event["at"] - started, event["at"]
+    begin = time.monotonic()
+    return lambda: limit is not None and spent + time.monotonic() - begin >= limit
+
+
+def _parent(spec: ExperimentSpec, folder: ExperimentFolder, key: str, described: str) -> RunInfo:
+    commit = environment.git_commit(Path.cwd())
+    tags = {
+        f"{names.TAG_PREFIX}phase": "experiment",
+        f"{names.TAG_PREFIX}experiment": folder.id,
+        f"{names.TAG_PREFIX}hash": spec.hash,
+        "mlflow.source.name": "orchestrator",
+    }
+    return RunInfo(
+        key=key,
+        name=folder.id,
+        params={"seed": spec.seed, "search.sampler": spec.search.sampler, "search.num_samples": spec.search.num_samples},
+        tags=tags | ({"mlflow.source.git.commit": commit.split(" ")[0]} if commit else {}),
+        artifacts={"spec.yaml": to_yaml(spec.model_dump()), "environment.json": described},
+    )

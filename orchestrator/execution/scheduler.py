@@ -1,0 +1,71 @@
+"""Early stopping within each variant, so that one variant's success never ends another's trials."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import SimpleNamespace
+from typing import Any
+
+from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
+
+from orchestrator.search.plan import Arm
+from orchestrator.search.trials import Phase
+from orchestrator.spec.search import ASHAScheduler, SearchSpec
+
+
+class VariantScheduler(FIFOScheduler):
+    """First come, first served, with one stopping scheduler for each variant's search trials.
+
+    `look_up` gives the orchestrator's trial for Tune's; teachers and final runs are never stopped.
+    """
+
+    def __init__(self, inner: dict[str, TrialScheduler], look_up: Any) -> None:
+        super().__init__()
+        self._inner = inner
+        self._look_up = look_up
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        if inner := self._for(trial):
+            inner.on_trial_add(tune_controller, trial)
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        inner = self._for(trial)
+        if inner is None or "epoch" not in result:
+            return str(TrialScheduler.CONTINUE)
+        return str(inner.on_trial_result(tune_controller, trial, result))
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        inner = self._for(trial)
+        if inner is not None and "epoch" in result:
+            inner.on_trial_complete(tune_controller, trial, result)
+
+    def _for(self, trial: Any) -> TrialScheduler | None:
+        mine = self._look_up(trial.trial_id)
+        return self._inner.get(mine.variant) if mine.phase is Phase.SEARCH else None
+
+
+def variant_schedulers(search: SearchSpec, arms: Iterable[Arm]) -> dict[str, TrialScheduler]:
+    """The stopping scheduler of each variant; empty where trials are never stopped."""
+    chosen = search.scheduler
+    if not isinstance(chosen, ASHAScheduler):
+        return {}
+    return {
+        arm.name: AsyncHyperBandScheduler(
+            time_attr="epoch",
+            metric=search.metric,
+            mode=search.mode,
+            max_t=max(arm.max_epochs, chosen.grace_period + 1),
+            grace_period=chosen.grace_period,
+            reduction_factor=chosen.reduction_factor,
+        )
+        for arm in arms
+    }
+
+
+def relive(scheduler: TrialScheduler, trial_id: str, history: Iterable[dict[str, float]]) -> None:
+    """Show a scheduler the epochs of a trial of an earlier session, so that later ones are judged by them."""
+    trial = SimpleNamespace(trial_id=trial_id, config={}, status="TERMINATED")
+    scheduler.on_trial_add(None, trial)
+    for epoch in history:
+        if scheduler.on_trial_result(None, trial, dict(epoch)) == TrialScheduler.STOP:
+            return

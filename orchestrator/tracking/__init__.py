@@ -1,0 +1,1 @@
+"""Tracking: runs, their parameters, metrics and outcome, in MLflow or in memory."""

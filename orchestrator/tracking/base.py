@@ -1,0 +1,94 @@
+"""The tracker: what the driver tells about the experiment and its trials."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from orchestrator.search.trials import Status
+
+Epoch = Mapping[str, float]
+"""Metrics of one epoch by name, with the key "epoch" counted from 1."""
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """One run as it is shown: a trial, or the experiment around it."""
+
+    key: str
+    """What the run is found again by: the trial's id, or the experiment's key."""
+    name: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    artifacts: Mapping[str, str] = field(default_factory=dict)
+    """Text files by name."""
+
+
+class Tracker(ABC):
+    """Records one experiment.
+
+    The driver calls `open` once, before any trial starts, then for every trial `start`, `log` for each
+    epoch and `end`, and at last `close`. All but `open` return at once: a slow or absent store must
+    not slow a trial. A trial that goes on after an interruption is started again under its key; epochs
+    that the store already has are not written again.
+    """
+
+    @abstractmethod
+    def open(self, experiment: RunInfo) -> None:
+        """Create the store and the parent run, or find them; raises `TrackingError`."""
+
+    @abstractmethod
+    def start(self, run: RunInfo, history: Sequence[Epoch] = ()) -> None:
+        """A trial starts or goes on; `history` holds the epochs it has behind it."""
+
+    @abstractmethod
+    def log(self, key: str, epoch: Epoch) -> None:
+        """A trial has trained an epoch."""
+
+    @abstractmethod
+    def end(self, key: str, status: Status, reason: str | None = None) -> None:
+        """A trial has ended, or is interrupted."""
+
+    @abstractmethod
+    def status(self, key: str) -> Status | None:
+        """What the store says of a trial of an earlier session, None if it does not know it."""
+
+    @abstractmethod
+    def close(
+        self,
+        status: Status,
+        metrics: Mapping[str, float] | None = None,
+        note: str = "",
+        artifacts: Mapping[str, str] | None = None,
+    ) -> list[str]:
+        """The experiment has ended; waits until all is written and returns what could not be, a line each."""
+
+
+class NullTracker(Tracker):
+    """Records nothing."""
+
+    def open(self, experiment: RunInfo) -> None:
+        pass
+
+    def start(self, run: RunInfo, history: Sequence[Epoch] = ()) -> None:
+        pass
+
+    def log(self, key: str, epoch: Epoch) -> None:
+        pass
+
+    def end(self, key: str, status: Status, reason: str | None = None) -> None:
+        pass
+
+    def status(self, key: str) -> Status | None:
+        return None
+
+    def close(
+        self,
+        status: Status,
+        metrics: Mapping[str, float] | None = None,
+        note: str = "",
+        artifacts: Mapping[str, str] | None = None,
+    ) -> list[str]:
+        return []
