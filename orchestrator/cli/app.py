@@ -1,0 +1,99 @@
+"""The Typer application, and the one place where errors become messages and exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from typer.exceptions import TyperException
+
+from orchestrator.cli import results, run, specs, ui
+from orchestrator.errors import OrchestratorError
+from orchestrator.store.home import HOME_VARIABLE
+
+EXAMPLES = """
+Specs in, compared runs out: searches over knowledge-distillation hyperparameters.
+
+  orchestrator validate specs/quickstart.yaml     check a spec, every problem at once
+
+  orchestrator plan specs/quickstart.yaml         what it would run, and how much of it at once
+
+  orchestrator run specs/quickstart.yaml          run it, or continue it after an interruption
+
+  orchestrator results quickstart                 the comparison of its variants, again
+
+  orchestrator ui                                 its runs in MLflow
+"""
+
+app = typer.Typer(
+    help=EXAMPLES,
+    no_args_is_help=True,
+    add_completion=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def options(
+    home: Annotated[
+        Path | None,
+        typer.Option(help=f"Folder of experiments, teachers and the MLflow store; default {HOME_VARIABLE}, else ./.orchestrator."),
+    ] = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    if home is not None:
+        os.environ[HOME_VARIABLE] = str(home)
+
+
+app.command()(specs.validate)
+app.command()(specs.plan)
+app.command()(run.run)
+app.command("results")(results.results)
+app.command()(results.status)
+app.command()(ui.ui)
+app.command()(specs.schema)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command and exit: 0 done, 1 the run failed, 2 bad spec or usage, 130 interrupted."""
+    given = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in given
+    # --debug is taken anywhere on the line.
+    code = _run([argument for argument in given if argument != "--debug"], debug)
+    sys.exit(code)
+
+
+def _run(arguments: list[str], debug: bool) -> int:
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    try:
+        result: Any = app(arguments, prog_name="orchestrator", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except TyperException as error:
+        error.show()
+        return error.exit_code
+    except OrchestratorError as error:
+        if debug:
+            raise
+        console.print("[bold red]error:[/] ", end="")
+        console.print(str(error), markup=False)
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        console.print("interrupted")
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has gone, as `head` does; nothing more can be said.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if debug:
+            raise
+        console.print(f"[bold red]error:[/] {type(error).__name__}: ", end="")
+        console.print(str(error), markup=False)
+        console.print("  this is a fault of the orchestrator; --debug shows where")
+        return 1

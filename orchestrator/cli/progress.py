@@ -1,0 +1,222 @@
+"""Views of a running experiment: a live table on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.markup import escape
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator import names
+from orchestrator.analysis.results import Results, format_values
+from orchestrator.execution.watcher import Watcher
+from orchestrator.search.plan import Plan
+from orchestrator.search.trials import Phase, Record, Status
+
+HEARTBEAT_S = 10.0
+"""Seconds after which a plain view says something even if no trial has ended."""
+
+
+class View(Watcher):
+    """Keeps what every view shows."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.stage = "starting"
+        self.plan: Plan | None = None
+        self.records: dict[str, Record] = {}
+        self.concurrency = 1
+        self._begin = time.monotonic()
+        self._first_epoch: float | None = None
+        self._epochs_seen = 0
+        self._seen: dict[str, int] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def on_stage(self, text: str) -> None:
+        self.stage = text
+
+    def on_plan(self, plan: Plan, records: dict[str, Record], concurrency: int) -> None:
+        self.plan, self.records, self.concurrency = plan, dict(records), concurrency
+        self._seen = {key: record.epochs for key, record in records.items()}
+
+    def on_start(self, record: Record) -> None:
+        self.records[record.trial.id] = record
+        self.stage = {
+            Phase.TEACHER: "stage 0: teacher",
+            Phase.SEARCH: "stage 1: search",
+            Phase.FINAL: "stage 2: final runs on fresh seeds",
+        }[record.trial.phase]
+
+    def on_epoch(self, record: Record) -> None:
+        if record.trial.phase is Phase.TEACHER:
+            return
+        if self._first_epoch is None:
+            self._first_epoch = time.monotonic()
+        self._epochs_seen += max(record.epochs - self._seen.get(record.trial.id, 0), 0)
+        self._seen[record.trial.id] = record.epochs
+
+    def on_end(self, record: Record) -> None:
+        self.records[record.trial.id] = record
+
+    def counts(self) -> str:
+        """How many trials ended which way, of how many."""
+        by_status = {status: sum(r.status is status for r in self.records.values()) for status in Status}
+        ended = sum(count for status, count in by_status.items() if status.ended)
+        total = self.plan.total_trials if self.plan else 0
+        parts = [f"{ended}/{total} trials", f"{by_status[Status.RUNNING]} running"]
+        parts += [f"{by_status[s]} {s}" for s in (Status.FAILED, Status.STOPPED) if by_status[s]]
+        return ", ".join(parts)
+
+    def elapsed(self) -> float:
+        return time.monotonic() - self._begin
+
+    def seconds_left(self) -> float | None:
+        """From the rate of student-epochs so far; None before there is one."""
+        if self.plan is None or self._first_epoch is None or self._epochs_seen < 10:
+            return None
+        done_or_cut = 0
+        for record in self.records.values():
+            if record.trial.phase is not Phase.TEACHER:
+                whole = self.plan.by_name[record.trial.variant].max_epochs
+                done_or_cut += whole if record.status.ended else record.epochs
+        left = max(self.plan.student_epochs - done_or_cut, 0)
+        return left * (time.monotonic() - self._first_epoch) / self._epochs_seen
+
+    def results(self) -> Results | None:
+        return Results(self.plan.spec, self.records) if self.plan else None
+
+
+class PlainView(View):
+    """A line for each thing that happens, for logs and pipes."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._last_line = time.monotonic()
+
+    def on_stage(self, text: str) -> None:
+        super().on_stage(text)
+        self._line(text)
+
+    def on_plan(self, plan: Plan, records: dict[str, Record], concurrency: int) -> None:
+        super().on_plan(plan, records, concurrency)
+        kept = sum(record.status.ended for record in records.values())
+        again = f", {kept} of them ended before" if kept else ""
+        self._line(f"{plan.total_trials} trials{again}, {concurrency} at once")
+
+    def on_epoch(self, record: Record) -> None:
+        super().on_epoch(record)
+        if time.monotonic() - self._last_line >= HEARTBEAT_S:
+            left = self.seconds_left()
+            self._line(f"{self.counts()}{f', about {clock(left)} left' if left is not None else ''}; {_state(record)}")
+
+    def on_end(self, record: Record) -> None:
+        super().on_end(record)
+        self._line(f"{self.counts()}; {_state(record)} {record.status}{f': {record.reason}' if record.reason else ''}")
+
+    def _line(self, text: str) -> None:
+        self._last_line = time.monotonic()
+        self.console.print(f"[{clock(self.elapsed())}] {text}", markup=False, soft_wrap=True)
+
+
+class LiveView(View):
+    """A table that is drawn anew a few times a second."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._live = Live(get_renderable=self._draw, console=console, refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def on_end(self, record: Record) -> None:
+        super().on_end(record)
+        if record.status is Status.FAILED:
+            self.console.print(f"[red]{escape(record.trial.id)} failed:[/] {escape(record.reason or '')}")
+
+    def _draw(self) -> RenderableType:
+        head = Text(f"{self.stage} ", style="bold")
+        if self.plan is None:
+            return head + Text(f"{clock(self.elapsed())}", style="dim")
+        left = self.seconds_left()
+        head += Text(
+            f" {self.counts()}, {clock(self.elapsed())} elapsed" + (f", about {clock(left)} left" if left is not None else ""),
+            style="",
+        )
+        ended = sum(record.status.ended for record in self.records.values())
+        bar = ProgressBar(total=self.plan.total_trials, completed=ended, width=60)
+        return Group(head, bar, self._variants(), self._running())
+
+    def _variants(self) -> Table:
+        plan, results = self.plan, self.results()
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        if plan is None or results is None:
+            return table
+        metric = plan.spec.search.metric
+        for column in ("variant", "search", f"best {metric}", "test acc1", "best values"):
+            table.add_column(column, no_wrap=True, overflow="ellipsis")
+        for variant in results.variants:
+            best = variant.best.metrics.get(metric) if variant.best else None
+            ended = sum(count for status, count in variant.statuses.items() if status.ended)
+            table.add_row(
+                escape(variant.name),
+                f"{ended}/{plan.by_name[variant.name].count}",
+                "" if best is None else f"{best:.2f}",
+                str(variant.test or ""),
+                escape(format_values(variant.params)),
+            )
+        return table
+
+    def _running(self) -> Table:
+        table = Table(box=None, pad_edge=False, show_header=False)
+        for record in self.records.values():
+            if record.status is Status.RUNNING and self.plan is not None:
+                epochs = self._epochs(record)
+                table.add_row(
+                    f"[cyan]{escape(record.trial.id)}[/]",
+                    ProgressBar(total=epochs, completed=record.epochs, width=20),
+                    f"epoch {record.epochs}/{epochs}",
+                    _value(record),
+                )
+        return table
+
+    def _epochs(self, record: Record) -> int:
+        if self.plan is None:
+            return 1
+        if record.trial.phase is Phase.TEACHER:
+            return self.plan.teachers[record.trial.variant].teacher_training.epochs
+        return int(record.trial.params.get("training.epochs", self.plan.by_name[record.trial.variant].variant.run.training.epochs))
+
+
+def clock(seconds: float) -> str:
+    """Seconds as m:ss or h:mm:ss."""
+    whole = int(seconds)
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
+
+
+def _value(record: Record) -> str:
+    name = names.TEST_ACC1 if names.TEST_ACC1 in record.metrics else names.VAL_ACC1
+    return f"{name} {record.metrics[name]:.2f}" if name in record.metrics else ""
+
+
+def _state(record: Record) -> str:
+    return f"{record.trial.id} epoch {record.epochs} {_value(record)}".rstrip()

@@ -1,0 +1,34 @@
+"""Keeping the screen for the user: what libraries print goes to a file."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+
+@contextmanager
+def screen_of_our_own(log: Path) -> Iterator[Console]:
+    """Send everything that is written to stdout and stderr, also by C code, to `log`; yields the real screen."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = os.dup(1), os.dup(2)
+    target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(target, 1)
+    os.dup2(target, 2)
+    os.close(target)
+    screen = os.fdopen(os.dup(saved[0]), "w", encoding="utf-8", errors="replace", buffering=1)
+    try:
+        yield Console(file=screen, highlight=False)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        screen.close()
+        for descriptor, copy in zip((1, 2), saved, strict=True):
+            os.dup2(copy, descriptor)
+            os.close(copy)

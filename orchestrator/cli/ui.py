@@ -1,0 +1,78 @@
+"""ui: MLflow's pages on the local store."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from orchestrator.cli.options import HomeOption
+from orchestrator.errors import OrchestratorError, UsageError
+from orchestrator.spec import ExperimentSpec
+from orchestrator.store.home import Home
+
+DEFAULT_PORT = 5000
+
+
+def ui(
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = DEFAULT_PORT,
+    host: Annotated[str, typer.Option(help="Address to listen on; anything but loopback is open to the network.")] = "127.0.0.1",
+    home: HomeOption = None,
+) -> int:
+    """Open MLflow's pages on the home folder's store, for this machine alone; Ctrl-C ends it."""
+    place = Home(home)
+    if not (place.path / "mlflow.db").exists():
+        raise UsageError(f"there is no MLflow store in {place.path} yet", hint="run an experiment first")
+    _check_port(host, port)
+    _close_orphans(place)
+    console = Console(highlight=False)
+    console.print(f"MLflow: [bold]http://{host}:{port}/#/experiments[/]  (Ctrl-C ends it)")
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", place.tracking_uri]
+    command += ["--host", host, "--port", str(port), "--workers", "1"]
+    process = subprocess.Popen(command)
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        process.terminate()
+        process.wait()
+        return 0
+
+
+def where_to_look(spec: ExperimentSpec, home: Home, console: Console) -> None:
+    """Tell where the runs of an experiment are shown."""
+    from orchestrator.execution.runner import tracking_uri
+
+    uri, local = tracking_uri(spec, home)
+    if local:
+        flag = f" --home {home.path}" if home.path != Home().path else ""
+        console.print(f"Compare the runs: orchestrator ui{flag}, then http://127.0.0.1:{DEFAULT_PORT}/#/experiments", soft_wrap=True)
+    else:
+        from orchestrator.tracking.mlflow import redacted
+
+        console.print(f"Compare the runs: {redacted(uri)}, experiment {spec.tracking.experiment or spec.name}", soft_wrap=True)
+
+
+def _check_port(host: str, port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise OrchestratorError(
+                f"cannot listen on {host}:{port}: {error.strerror}", hint=f"choose another port: orchestrator ui --port {port + 1}"
+            ) from None
+
+
+def _close_orphans(home: Home) -> None:
+    """Runs of experiments whose driver was killed would be shown as running for ever."""
+    from orchestrator.tracking.mlflow import close_orphans
+
+    for folder in home.experiments():
+        keys = [event["key"] for event in folder.journal.read() if event["event"] == "experiment"]
+        if keys and not folder.is_running():
+            spec = folder.spec()
+            close_orphans(home.tracking_uri, spec.tracking.experiment or spec.name, keys[0])
