@@ -1,0 +1,81 @@
+"""Fashion-MNIST (Xiao et al. 2017): 60,000 training and 10,000 test images of clothing, 28 x 28, grey."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor
+
+from orchestrator.data.idx import read_idx
+from orchestrator.data.images import Dataset, Images
+from orchestrator.errors import DataError
+
+DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
+
+# SHA-256 of the uncompressed files: repackaged archives differ, their content does not.
+_SHA256 = {
+    "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+}
+
+
+def load_fashion_mnist(root: Path | None = None, verify: bool = True) -> Dataset:
+    """Read the four IDX files, gzipped or not.
+
+    They are looked for in `root`/FashionMNIST/raw, `root`/fashion-mnist and `root`; without a root in the
+    folder of Debian's package. `verify` accepts only the published content, otherwise any number of images in
+    the same format will do. Raises `DataError` when files are missing (naming the folders) or damaged.
+    """
+    files = _find(root)
+
+    def read(name: str, dimensions: int) -> Tensor:
+        return read_idx(files[name], dimensions, _SHA256[name] if verify else None)
+
+    def part(prefix: str) -> Images:
+        images = read(f"{prefix}-images-idx3-ubyte", 3)
+        return Images(images.unsqueeze(1), read(f"{prefix}-labels-idx1-ubyte", 1).long())
+
+    return Dataset(
+        name="fashion-mnist",
+        train=part("train"),
+        test=part("t10k"),
+        classes=(
+            "T-shirt/top",
+            "Trouser",
+            "Pullover",
+            "Dress",
+            "Coat",
+            "Sandal",
+            "Shirt",
+            "Sneaker",
+            "Bag",
+            "Ankle boot",
+        ),
+        mean=(0.2860,),
+        std=(0.3530,),
+        flip=True,
+        crop_padding=2,
+    )
+
+
+def _find(root: Path | None) -> dict[str, Path]:
+    """Path of each file, all from the first folder that has the four."""
+    folders = (
+        [DEBIAN_FOLDER] if root is None else [root / "FashionMNIST" / "raw", root / "fashion-mnist", root]
+    )
+    for folder in folders:
+        found = {
+            name: path
+            for name in _SHA256
+            for path in (folder / f"{name}.gz", folder / name)
+            if path.is_file()
+        }
+        if len(found) == len(_SHA256):
+            return found
+    raise DataError(
+        f"Fashion-MNIST's four files are in none of: {', '.join(map(str, folders))}",
+        hint="on Debian or Ubuntu run `apt-get install dataset-fashion-mnist` and leave data.root unset; "
+        f"otherwise put {', '.join(_SHA256)} (or each with .gz) into data.root",
+    )

@@ -1,0 +1,25 @@
+"""One training run on any number of processes: loop, optimizers, evaluation, precision, checkpoints."""
+
+from orchestrator.training.checkpoint import load_latest, load_weights, save_checkpoint, save_weights
+from orchestrator.training.evaluate import NonFiniteLogitsError, evaluate, predict_logits
+from orchestrator.training.loop import Interrupted, TrainingData, TrainingRun, TrainingSettings
+from orchestrator.training.precision import Precision, resolve_precision
+from orchestrator.training.world import SINGLE, World
+
+__all__ = [
+    "SINGLE",
+    "Interrupted",
+    "NonFiniteLogitsError",
+    "Precision",
+    "TrainingData",
+    "TrainingRun",
+    "TrainingSettings",
+    "World",
+    "evaluate",
+    "load_latest",
+    "load_weights",
+    "predict_logits",
+    "resolve_precision",
+    "save_checkpoint",
+    "save_weights",
+]

@@ -1,0 +1,255 @@
+"""The training loop of one run, of teachers and students alike, on one process or many."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+
+from orchestrator import names
+from orchestrator.data import Augmentation, Images, normalise
+from orchestrator.distillation.criterion import Criterion
+from orchestrator.errors import CheckpointError, DataError, DivergenceError
+from orchestrator.training.evaluate import NonFiniteLogitsError, evaluate
+from orchestrator.training.meter import EpochMeter
+from orchestrator.training.optim import Schedule
+from orchestrator.training.precision import Precision, autocast
+from orchestrator.training.world import SINGLE, World
+
+_POLL_INTERVAL_S = 0.2
+
+
+class Interrupted(Exception):  # noqa: N818 - a request that was followed, not an error
+    """Training was asked to stop in the middle of an epoch; the last checkpoint is where to continue."""
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How a run trains; raises `ValueError` for values out of range."""
+
+    epochs: int
+    batch_size: int
+    """Samples of one step, over all processes together."""
+    seed: int
+    """Of the batch order, the augmentation and the network's own randomness, such as dropout."""
+    precision: Precision = "float32"
+    gradient_clip: float | None = None
+    """Largest L2 norm of the gradient."""
+    eval_every: int = 1
+    """Epochs between validations; the last epoch always ends with one."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "eval_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be 1 or above, not {getattr(self, name)}")
+        if self.gradient_clip is not None and self.gradient_clip <= 0:
+            raise ValueError(f"gradient_clip must be above 0, not {self.gradient_clip}")
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The images of a run and how they reach the networks; raises `DataError` when there are none."""
+
+    train: Images
+    val: Images
+    mean: tuple[float, ...]
+    """Per channel, of pixels scaled to 0..1; `std` likewise."""
+    std: tuple[float, ...]
+    augmentation: Augmentation
+
+    def __post_init__(self) -> None:
+        for name in ("train", "val"):
+            if len(getattr(self, name)) == 0:
+                raise DataError(f"there are no {name} images")
+
+
+class TrainingRun:
+    """One student's training, epoch by epoch, from the weights it comes with or from a restored state.
+
+    Student and teacher must be on `world.device`; the run moves the images there, lays both networks'
+    weights out as channels_last, puts the teacher in eval mode for good and never gives it a gradient.
+
+    With several processes every process makes the same calls, and the student is wrapped in
+    DistributedDataParallel, after it was made channels_last. The result does not depend on the number of
+    processes, up to rounding, if the student's norms do not depend on how a batch is shared.
+
+    `trial` names the run in errors. `should_stop` is asked between batches, at most every 0.2 s.
+    Raises `DataError` when a batch has fewer samples than there are processes.
+    """
+
+    def __init__(
+        self,
+        student: nn.Module,
+        criterion: Criterion,
+        optimizer: Optimizer,
+        schedule: Schedule,
+        settings: TrainingSettings,
+        data: TrainingData,
+        *,
+        teacher: nn.Module | None = None,
+        world: World = SINGLE,
+        trial: str = "training",
+        should_stop: Callable[[], bool] | None = None,
+    ) -> None:
+        if criterion.needs_teacher and teacher is None:
+            raise ValueError("the criterion needs a teacher")
+        smallest_batch = len(data.train) % settings.batch_size or settings.batch_size
+        if smallest_batch < world.size:
+            raise DataError(
+                f"{len(data.train)} samples in batches of {settings.batch_size} leave a batch of "
+                f"{smallest_batch} for {world.size} workers",
+                hint="choose another training.batch_size or fewer workers",
+            )
+        self.student = student
+        self.teacher = teacher.eval() if teacher is not None and criterion.needs_teacher else None
+        # Faster at every size measured, 8 x 8 up; batches follow the weights' layout of their own accord.
+        for network in filter(None, (self._network, self.teacher)):
+            network.to(memory_format=torch.channels_last)
+        self.criterion = criterion
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.settings = settings
+        self.data = replace(data, train=data.train.to(world.device), val=data.val.to(world.device))
+        self.world = world
+        self.trial = trial
+        self.epoch = 0
+        """Completed epochs."""
+        self.best: tuple[int, float] | None = None
+        """Epoch, from 1, and value of the best validation accuracy so far, in percent."""
+        self._base_rates = [group["lr"] for group in optimizer.param_groups]
+        self._should_stop = should_stop
+        self._next_poll = 0.0
+
+    @property
+    def done(self) -> bool:
+        return self.epoch >= self.settings.epochs
+
+    def train_epoch(self) -> dict[str, float]:
+        """Train one epoch, validate where it is due, and return metrics by their `orchestrator.names`.
+
+        Raises `DivergenceError` when a loss or a validation logit of the epoch is NaN or infinite, and
+        `Interrupted` when asked to stop. After either the run can only be restored.
+        """
+        started = time.perf_counter()
+        settings, world, epoch = self.settings, self.world, self.epoch
+        order = torch.randperm(
+            len(self.data.train), generator=torch.Generator().manual_seed(_seed(settings.seed, epoch))
+        ).to(world.device)
+        batches = order.split(settings.batch_size)
+        meter = EpochMeter(world)
+        self.student.train()
+        # A seed for each epoch makes dropout and its like continue exactly, with no generator state to save.
+        with torch.random.fork_rng(devices=[world.device] if world.device.type == "cuda" else []):
+            torch.manual_seed(_seed(settings.seed, epoch, world.rank))
+            for step, batch in enumerate(batches):
+                self._stop_if_asked()
+                # Taken at the step's middle, neither a warm-up's first nor a cosine's last step is idle.
+                rate = self._set_rate(epoch + (step + 0.5) / len(batches))
+                self._step(batch, meter)
+        metrics = meter.read(self.trial, epoch + 1)
+        metrics[names.LEARNING_RATE] = rate
+        metrics[names.THROUGHPUT] = len(order) / (time.perf_counter() - started)
+        if (epoch + 1) % settings.eval_every == 0 or epoch + 1 == settings.epochs:
+            metrics |= self._validate(len(batches))
+        metrics[names.EPOCH_TIME] = time.perf_counter() - started
+        self.epoch += 1
+        return metrics
+
+    def state(self) -> dict[str, Any]:
+        """A snapshot of all it takes to continue exactly, fit for `save_checkpoint`."""
+        return copy.deepcopy(
+            {
+                "epoch": self.epoch,
+                "best": self.best,
+                "student": self._network.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+            }
+        )
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from a `state`; raises `CheckpointError` when it is not of a run like this one."""
+        try:
+            self._network.load_state_dict(state["student"])
+            # The optimizer would otherwise go on writing into the caller's tensors.
+            self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
+            self.epoch, self.best = state["epoch"], state["best"]
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise CheckpointError(f"{self.trial}: the checkpoint does not fit the run: {error}") from error
+
+    @property
+    def _network(self) -> nn.Module:
+        return self.student.module if isinstance(self.student, DistributedDataParallel) else self.student
+
+    def _step(self, batch: Tensor, meter: EpochMeter) -> None:
+        """One update from the samples `batch`, int64 [B], of which this process takes its share."""
+        settings, world, train = self.settings, self.world, self.data.train
+        start, end = world.share(len(batch))
+        indices = batch[start:end]
+        target = train.labels.index_select(0, indices)
+        images = self.data.augmentation(
+            train.images.index_select(0, indices), indices, seed=settings.seed, view=self.epoch
+        )
+        inputs = normalise(images, self.data.mean, self.data.std)
+        logits_teacher = None
+        if self.teacher is not None:
+            with torch.no_grad(), autocast(settings.precision, world.device):
+                logits_teacher = self.teacher(inputs)
+        with autocast(settings.precision, world.device):
+            logits = self.student(inputs)
+        output = self.criterion(
+            logits, logits_teacher, target, lambda weights: world.sum(weights.sum()) / len(batch)
+        )
+        # Gradients are averaged over processes whose shares of the batch may differ by a sample.
+        (output.total * (len(indices) * world.size / len(batch))).backward()
+        if settings.gradient_clip is not None:
+            nn.utils.clip_grad_norm_(self.student.parameters(), settings.gradient_clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        meter.add(output, logits, target)
+
+    def _set_rate(self, progress: float) -> float:
+        """Set the learning rates for `progress`, in epochs; returns the first group's."""
+        factor = self.schedule(progress)
+        for group, base in zip(self.optimizer.param_groups, self._base_rates, strict=True):
+            group["lr"] = base * factor
+        return self._base_rates[0] * factor
+
+    def _validate(self, steps: int) -> dict[str, float]:
+        self.world.share_buffers(self._network)
+        try:
+            loss, acc1 = evaluate(
+                self._network,
+                self.data.val,
+                self.data.mean,
+                self.data.std,
+                batch_size=self.settings.batch_size,
+                precision=self.settings.precision,
+                world=self.world,
+            )
+        except NonFiniteLogitsError as error:
+            raise DivergenceError(
+                f"{self.trial}: validation logits", epoch=self.epoch + 1, step=steps
+            ) from error
+        if self.best is None or acc1 > self.best[1]:
+            self.best = (self.epoch + 1, acc1)
+        return {names.VAL_LOSS: loss, names.VAL_ACC1: acc1}
+
+    def _stop_if_asked(self) -> None:
+        now = time.monotonic()
+        if self._should_stop is not None and now >= self._next_poll:
+            self._next_poll = now + _POLL_INTERVAL_S
+            if self._should_stop():
+                raise Interrupted
+
+
+def _seed(*parts: int) -> int:
+    """A 64-bit seed that differs wherever any of the parts does."""
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8])

@@ -1,0 +1,80 @@
+"""What the batches of an epoch gave, kept on the device and read once, at the end."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from orchestrator import names
+from orchestrator.distillation.criterion import CriterionOutput
+from orchestrator.errors import DivergenceError
+from orchestrator.training.world import World
+
+_LOSSES = (names.TRAIN_LOSS, names.TRAIN_LOSS_CE, names.TRAIN_LOSS_KD)
+_QUANTILES = {names.TEMPERATURE_P10: 0.1, names.TEMPERATURE_P50: 0.5, names.TEMPERATURE_P90: 0.9}
+
+
+class EpochMeter:
+    """Collects one epoch; no method but `read` makes the host wait for the device."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._batch_sizes: list[int] = []
+        self._losses: list[Tensor] = []
+        self._correct: list[Tensor] = []
+        self._temperatures: list[Tensor] = []
+        self._flags: dict[str, list[Tensor]] = {}
+
+    def add(self, output: CriterionOutput, logits: Tensor, target: Tensor) -> None:
+        """Record this process's part of a batch: the criterion's output, logits [B, C] and labels [B]."""
+        self._batch_sizes.append(len(target))
+        self._losses += [output.total.detach(), output.loss_ce, output.loss_kd]
+        self._correct.append(logits.detach().argmax(1) == target)
+        if output.temperature is not None:
+            self._temperatures.append(output.temperature)
+        for name, flag in (
+            (names.TEMPERATURE_CLAMPED_LOW, output.clamped_low),
+            (names.TEMPERATURE_CLAMPED_HIGH, output.clamped_high),
+            (names.ADJUSTMENT_WRONG, output.wrong),
+            (names.ADJUSTMENT_ADJUSTED, output.adjusted),
+        ):
+            if flag is not None:
+                self._flags.setdefault(name, []).append(flag)
+
+    def read(self, trial: str, epoch: int) -> dict[str, float]:
+        """The epoch's metrics over all processes; every process must call it.
+
+        Raises `DivergenceError` naming `trial`, `epoch` (from 1) and the first step whose loss is not finite.
+        """
+        device = self._losses[0].device
+        weights = torch.tensor(self._batch_sizes, dtype=torch.float64, device=device)
+        losses = torch.stack(self._losses).view(-1, len(_LOSSES)).double() * weights[:, None]
+        counts = torch.stack(
+            [
+                weights.sum(),
+                *(torch.cat(flags).sum().double() for flags in (self._correct, *self._flags.values())),
+            ]
+        )
+        losses, counts = self._world.sum(losses), self._world.sum(counts)
+
+        diverged = (~losses.isfinite().all(1)).nonzero()
+        if len(diverged):
+            raise DivergenceError(f"{trial}: the training loss", epoch=epoch, step=int(diverged[0]) + 1)
+        samples, correct, *flag_counts = counts.tolist()
+        metrics = dict(zip(_LOSSES, (losses.sum(0) / samples).tolist(), strict=True))
+        metrics[names.TRAIN_ACC1] = 100 * correct / samples
+        for name, count in zip(self._flags, flag_counts, strict=True):
+            is_share = name in (names.TEMPERATURE_CLAMPED_LOW, names.TEMPERATURE_CLAMPED_HIGH)
+            metrics[name] = count / samples if is_share else count
+        if self._temperatures:
+            metrics |= _describe(self._world.gather(torch.cat(self._temperatures)))
+        return metrics
+
+
+def _describe(temperatures: Tensor) -> dict[str, float]:
+    """Mean, bounds and quantiles of [N]."""
+    values = temperatures.double()
+    levels = torch.tensor(list(_QUANTILES.values()), dtype=values.dtype, device=values.device)
+    summary = torch.cat([torch.stack([values.mean(), *values.aminmax()]), values.quantile(levels)])
+    keys = (names.TEMPERATURE_MEAN, names.TEMPERATURE_MIN, names.TEMPERATURE_MAX, *_QUANTILES)
+    return dict(zip(keys, summary.tolist(), strict=True))

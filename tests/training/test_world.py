@@ -1,0 +1,90 @@
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import multiprocessing
+from torch.nn.parallel import DistributedDataParallel
+from training_runs import DISTILL, make_run, network, training_data, without_times
+
+from orchestrator import names
+from orchestrator.data import Augmentation
+from orchestrator.errors import DivergenceError
+from orchestrator.training import World, evaluate
+
+EPOCHS = 2
+
+
+def _train(
+    world: World, lr: float = 0.05, norm: str = "group"
+) -> tuple[list[dict[str, float]], dict[str, Any]]:
+    student = network(norm=norm).to(memory_format=torch.channels_last)
+    run = make_run(
+        DistributedDataParallel(student) if world.size > 1 else student,
+        DISTILL,
+        lr=lr,
+        epochs=EPOCHS,
+        teacher=network(seed=5),
+        data=training_data(augmentation=Augmentation(1, True)),
+        world=world,
+    )
+    return [without_times(run.train_epoch()) for _ in range(EPOCHS)], run.state()
+
+
+def _worker(rank: int, size: int, folder: str) -> None:
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=size)
+    world = World(rank, size)
+    history, state = _train(world)
+    try:
+        _train(world, lr=1e30)
+    except DivergenceError as error:
+        diverged = (error.epoch, error.step)
+    gathered = world.gather(torch.arange(rank + 1) + 10 * rank)
+    result = {"history": history, "state": state, "diverged": diverged, "gathered": gathered.tolist()}
+    result["batch_norm"] = _train(world, norm="batch")
+    torch.save(result, Path(folder) / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_two_processes_give_the_result_of_one(tmp_path: Path) -> None:
+    multiprocessing.spawn(_worker, (2, str(tmp_path)), nprocs=2)
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+    assert first["history"] == second["history"]
+    assert first["diverged"] == second["diverged"]
+    assert first["gathered"] == second["gathered"] == [0, 10, 11]
+
+    _assert_validation_is_of_the_saved_weights([first["batch_norm"], second["batch_norm"]])
+
+    history, state = _train(World())
+    for together, alone in zip(first["history"], history, strict=True):
+        assert together == pytest.approx(alone, rel=1e-3)
+    assert first["state"]["student"].keys() == state["student"].keys()
+    for name, weight in state["student"].items():
+        torch.testing.assert_close(first["state"]["student"][name], weight, rtol=1e-3, atol=1e-4)
+        assert torch.equal(first["state"]["student"][name], second["state"]["student"][name])
+
+
+def _assert_validation_is_of_the_saved_weights(results: list[Any]) -> None:
+    """Each process has batch statistics of its own; validation and the state must have rank 0's."""
+    (history, state), (_, other) = results
+    assert all(torch.equal(value, other["student"][name]) for name, value in state["student"].items())
+    student, data = network(norm="batch"), training_data()
+    student.load_state_dict(state["student"])
+    loss, acc1 = evaluate(student, data.val, data.mean, data.std, batch_size=40)
+    assert (history[-1][names.VAL_LOSS], history[-1][names.VAL_ACC1]) == pytest.approx((loss, acc1))
+
+
+def test_shares_are_contiguous_and_complete() -> None:
+    for count, size in ((7, 3), (64, 4), (2, 3), (0, 2)):
+        shares = [World(rank, size).share(count) for rank in range(size)]
+        assert [i for start, end in shares for i in range(start, end)] == list(range(count))
+        assert max(end - start for start, end in shares) - min(end - start for start, end in shares) <= 1
+
+
+def test_the_rank_must_fit_the_size() -> None:
+    with pytest.raises(ValueError, match="rank must be 0 to 1, not 2"):
+        World(2, 2)
