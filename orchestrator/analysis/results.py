@@ -62,6 +62,12 @@ class Results:
     def teachers(self) -> list[Record]:
         return [record for record in self.records if record.trial.phase is Phase.TEACHER]
 
+    @property
+    def answered(self) -> bool:
+        """Whether every variant has a result that the comparison needs."""
+        seeds = self.spec.search.final_seeds
+        return all(v.best is not None and (not seeds or v.finals) for v in self.variants)
+
     def count(self, status: Status) -> int:
         return sum(record.status is status for record in self.records)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -56,7 +57,8 @@ def status(name: NameArgument = None, format: FormatOption = Format.TABLE, home:
     print(f"{folder.id}: {state}; {ended} of {total} trials have ended")
     print("  " + ", ".join(f"{count} {name}" for name, count in counts.items() if count))
     if state == "not running":
-        print(f"  continue with: orchestrator run {folder.path / 'spec.yaml'}")
+        words = ["orchestrator", "run", str(folder.path / "spec.yaml"), *Home(home).option]
+        print(f"  continue with: {shlex.join(words)}")
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import time
 from pathlib import Path
@@ -17,7 +18,6 @@ from orchestrator.cli.ui import where_to_look
 from orchestrator.errors import UsageError
 from orchestrator.machine import this_machine
 from orchestrator.search.plan import make_plan
-from orchestrator.search.trials import Status
 from orchestrator.spec import load_spec
 from orchestrator.store.home import Home
 
@@ -66,16 +66,15 @@ def run(
 
                 results = run_experiment(checked, place, address=address, watcher=view)
         except KeyboardInterrupt:
-            again = " ".join(["orchestrator run", str(spec), *(f"--set {text}" for text in set or ())])
+            words = ["orchestrator", "run", str(spec), *(word for text in set or () for word in ("--set", text))]
             console.print("\nInterrupted; running trials were saved. Continue with:")
-            console.print(f"  {again}" + (f" --home {home}" if home else ""), soft_wrap=True, markup=False)
+            console.print(f"  {shlex.join([*words, *place.option])}", soft_wrap=True, markup=False)
             return 130
         console.print()
         print_comparison(results, console)
         console.print(f"[dim]Took {time.monotonic() - started:.0f} s.[/]")
         where_to_look(checked, place, console)
-    ended_well = any(variant.best is not None for variant in results.variants)
-    return 0 if ended_well and results.count(Status.FAILED) < len(results.records) else 1
+    return 0 if results.answered else 1
 
 
 def _as_interrupt(number: int, frame: Any) -> None:

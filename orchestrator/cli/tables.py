@@ -13,6 +13,10 @@ from orchestrator.search.trials import Phase, Status
 _STYLES = {Status.FINISHED: "green", Status.STOPPED: "yellow", Status.FAILED: "red", Status.INTERRUPTED: "magenta"}
 
 
+MAX_REASONS = 3
+"""Failed trials whose reasons stand below a comparison."""
+
+
 def print_trials(results: Results, console: Console) -> None:
     """One row a trial."""
     metric = results.spec.search.metric
@@ -58,7 +62,7 @@ def print_comparison(results: Results, console: Console) -> None:
             f"configuration that was best by {metric}; the test set was read in those runs alone.[/]"
         )
     for line in notes(results):
-        console.print(f"[dim]{line}[/]")
+        console.print(f"[dim]{escape(line)}[/]")
 
 
 def notes(results: Results) -> list[str]:
@@ -75,9 +79,10 @@ def notes(results: Results) -> list[str]:
             if wrong
             else "The teacher was right on every training image: logits adjustment had nothing to act on."
         )
-    failed = results.count(Status.FAILED)
-    if failed:
-        lines.append(f"{failed} trial{'s' if failed > 1 else ''} failed; `orchestrator results` gives the reasons.")
+    failed = [record for record in results.records if record.status is Status.FAILED]
+    lines += [f"Failed: {record.reason}" for record in failed[:MAX_REASONS]]
+    if len(failed) > MAX_REASONS:
+        lines.append(f"{len(failed) - MAX_REASONS} more failed; `orchestrator results` gives all reasons.")
     return lines
 
 

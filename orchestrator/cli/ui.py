@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import socket
 import subprocess
 import sys
@@ -30,7 +31,7 @@ def ui(
     _check_port(host, port)
     _close_orphans(place)
     console = Console(highlight=False)
-    console.print(f"MLflow: [bold]http://{host}:{port}/#/experiments[/]  (Ctrl-C ends it)")
+    console.print(f"MLflow: [bold]http://{host}:{port}[/]  (Ctrl-C ends it)")
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", place.tracking_uri]
     command += ["--host", host, "--port", str(port), "--workers", "1"]
     process = subprocess.Popen(command)
@@ -48,8 +49,8 @@ def where_to_look(spec: ExperimentSpec, home: Home, console: Console) -> None:
 
     uri, local = tracking_uri(spec, home)
     if local:
-        flag = f" --home {home.path}" if home.path != Home().path else ""
-        console.print(f"Compare the runs: orchestrator ui{flag}, then http://127.0.0.1:{DEFAULT_PORT}/#/experiments", soft_wrap=True)
+        command = shlex.join(["orchestrator", "ui", *home.option])
+        console.print(f"Compare the runs: {command}, then http://127.0.0.1:{DEFAULT_PORT}", soft_wrap=True)
     else:
         from orchestrator.tracking.mlflow import redacted
 

@@ -38,6 +38,11 @@ class Home:
     def artifacts(self) -> Path:
         return self.path / "artifacts"
 
+    @property
+    def option(self) -> list[str]:
+        """The command-line words that name this home; none for the default one."""
+        return [] if self.path == Path(DEFAULT_HOME).absolute() else ["--home", str(self.path)]
+
     def teacher(self, key: str) -> Path:
         """The weights of the teacher with this key; the file exists once it is trained."""
         return self.path / "teachers" / f"{key}.safetensors"
