@@ -1,4 +1,4 @@
-"""What a run's results depend on beside its spec: versions, processor, and the commit of the working folder."""
+"""What a run's results depend on beside its spec: versions, processor, the working folder's commit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,16 @@ from pathlib import Path
 
 from orchestrator.machine import this_machine
 
-PACKAGES = ("distillation-orchestrator", "torch", "torchvision", "ray", "mlflow", "optuna", "pydantic", "numpy")
+PACKAGES = (
+    "distillation-orchestrator",
+    "torch",
+    "torchvision",
+    "ray",
+    "mlflow",
+    "optuna",
+    "pydantic",
+    "numpy",
+)
 
 
 def describe() -> dict[str, str | float]:
@@ -24,7 +33,8 @@ def describe() -> dict[str, str | float]:
         "gpus": machine.gpus,
         **{name: _version(name) for name in PACKAGES},
         "git_commit": git_commit(),
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        # Without its other arguments: they may hold passwords and home folders, and the spec is kept anyway.
+        "command": " ".join([Path(sys.argv[0]).name, *(word for word in sys.argv[1:2] if word.isalpha())]),
     }
 
 

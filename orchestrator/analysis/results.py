@@ -131,10 +131,11 @@ class Results:
         ]
         for variant in self.variants:
             interval = variant.test.interval if variant.test else None
+            values = format_values(variant.params).replace("|", r"\|")
             lines.append(
                 f"| {variant.name} | {variant.test or '–'} | "
                 f"{f'{interval[0]:.2f} to {interval[1]:.2f}' if interval else '–'} | "
-                f"{sum(variant.statuses.values())} | {format_values(variant.params) or 'none searched'} |"
+                f"{sum(variant.statuses.values())} | {values or 'none searched'} |"
             )
         return "\n".join([*lines, "", "Repeat it with `orchestrator run spec.yaml`; the spec is an artifact of this run."])
 
@@ -174,7 +175,8 @@ def _round(value: Any) -> Any:
 
 
 def _mlflow_name(name: str) -> str:
-    return name.replace("+", "-")
+    """MLflow takes no "+". No variant's name holds a blank, so two of them never become one."""
+    return name.replace("+", " ")
 
 
 def _summary_dict(summary: Summary | None) -> dict[str, Any] | None:

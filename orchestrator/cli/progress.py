@@ -23,6 +23,13 @@ HEARTBEAT_S = 10.0
 """Seconds after which a plain view says something even if no trial has ended."""
 
 
+STAGES = {
+    Phase.TEACHER: "stage 0: teacher",
+    Phase.SEARCH: "stage 1: search",
+    Phase.FINAL: "stage 2: final runs",
+}
+
+
 class View(Watcher):
     """Keeps what every view shows."""
 
@@ -54,11 +61,6 @@ class View(Watcher):
 
     def on_start(self, record: Record) -> None:
         self.records[record.trial.id] = record
-        self.stage = {
-            Phase.TEACHER: "stage 0: teacher",
-            Phase.SEARCH: "stage 1: search",
-            Phase.FINAL: "stage 2: final runs on fresh seeds",
-        }[record.trial.phase]
 
     def on_epoch(self, record: Record) -> None:
         if record.trial.phase is Phase.TEACHER:
@@ -70,6 +72,11 @@ class View(Watcher):
 
     def on_end(self, record: Record) -> None:
         self.records[record.trial.id] = record
+
+    def now(self) -> str:
+        """The stages that trials are running in, or what the driver does before there are any."""
+        phases = {record.trial.phase for record in self.records.values() if record.status is Status.RUNNING}
+        return " and ".join(text for phase, text in STAGES.items() if phase in phases) or self.stage
 
     def counts(self) -> str:
         """How many trials ended which way, of how many."""
@@ -136,7 +143,15 @@ class LiveView(View):
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
-        self._live = Live(get_renderable=self._draw, console=console, refresh_per_second=4, transient=True)
+        # What others print to stdout and stderr belongs in the log, not above the table.
+        self._live = Live(
+            get_renderable=self._draw,
+            console=console,
+            refresh_per_second=4,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -153,16 +168,17 @@ class LiveView(View):
             self.console.print(f"[red]{escape(record.trial.id)} failed:[/] {escape(record.reason or '')}")
 
     def _draw(self) -> RenderableType:
-        head = Text(f"{self.stage} ", style="bold")
+        head = Text(f"{self.now()} ", style="bold")
         if self.plan is None:
             return head + Text(f"{clock(self.elapsed())}", style="dim")
         left = self.seconds_left()
         head += Text(
-            f" {self.counts()}, {clock(self.elapsed())} elapsed" + (f", about {clock(left)} left" if left is not None else ""),
-            style="",
+            f" {self.counts()}, {clock(self.elapsed())} elapsed"
+            + (f", about {clock(left)} left" if left is not None else "")
         )
         ended = sum(record.status.ended for record in self.records.values())
-        bar = ProgressBar(total=self.plan.total_trials, completed=ended, width=60)
+        bar = Table.grid()
+        bar.add_row(ProgressBar(total=self.plan.total_trials, completed=ended, width=60))
         return Group(head, bar, self._variants(), self._running())
 
     def _variants(self) -> Table:
@@ -203,7 +219,8 @@ class LiveView(View):
             return 1
         if record.trial.phase is Phase.TEACHER:
             return self.plan.teachers[record.trial.variant].teacher_training.epochs
-        return int(record.trial.params.get("training.epochs", self.plan.by_name[record.trial.variant].variant.run.training.epochs))
+        arm = self.plan.by_name[record.trial.variant]
+        return int(record.trial.params.get("training.epochs", arm.max_epochs))
 
 
 def clock(seconds: float) -> str:

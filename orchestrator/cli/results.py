@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from orchestrator.analysis.results import Results
 from orchestrator.cli.options import Format, FormatOption, HomeOption, NameArgument, ResultFormat
 from orchestrator.cli.tables import print_comparison, print_trials
+from orchestrator.cli.terminal import screen
 from orchestrator.errors import UsageError
 from orchestrator.search.plan import make_plan
 from orchestrator.search.trials import Status
@@ -32,7 +32,7 @@ def results(
     elif format is ResultFormat.CSV:
         print(found.to_csv(), end="")
     else:
-        console = Console(highlight=False)
+        console = screen()
         print_trials(found, console)
         print_comparison(found, console)
     return 0

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, replace
 
 from rich.console import Console
 from rich.table import Table
 
 from orchestrator.cli.options import Format, FormatOption, SetOption, SpecArgument
-from orchestrator.errors import SpecError
+from orchestrator.cli.terminal import screen
+from orchestrator.errors import Problem, SpecError
 from orchestrator.machine import this_machine
 from orchestrator.search.plan import Plan, make_plan
 from orchestrator.spec import ExperimentSpec, load_spec
@@ -21,7 +23,7 @@ def validate(spec: SpecArgument, set: SetOption = None, format: FormatOption = F
     except SpecError as error:
         if format is Format.TABLE:
             raise
-        print(json.dumps({"valid": False, "problems": [_problem(p) for p in error.problems]}, indent=2, default=str))
+        print(json.dumps({"valid": False, "problems": [_problem(p) for p in error.problems]}, indent=2))
         return error.exit_code
     if format is Format.JSON:
         print(json.dumps({"valid": True, "name": checked.name, "hash": checked.hash, "id": checked.id}, indent=2))
@@ -38,7 +40,7 @@ def plan(spec: SpecArgument, set: SetOption = None, format: FormatOption = Forma
     if format is Format.JSON:
         print(json.dumps(data, indent=2))
     else:
-        _print_plan(expanded, Console(soft_wrap=False, highlight=False))
+        _print_plan(expanded, screen())
     return 0
 
 
@@ -62,7 +64,8 @@ def _print_plan(plan: Plan, console: Console) -> None:
             )
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("variant", "searched value", "domain", "trials", "epochs each"):
-        table.add_column(column, justify="right" if column in ("trials", "epochs each") else "left", no_wrap=True)
+        number = column in ("trials", "epochs each")
+        table.add_column(column, justify="right" if number else "left", no_wrap=number, overflow="fold")
     for arm in plan.arms:
         rows = [(path, str(domain)) for path, domain in arm.variant.space.items()] or [("none: one fixed run", "")]
         for position, (path, domain) in enumerate(rows):
@@ -90,5 +93,9 @@ def _print_plan(plan: Plan, console: Console) -> None:
     )
 
 
-def _problem(problem: object) -> dict[str, object]:
-    return dict(vars(problem))
+def _problem(problem: Problem) -> dict[str, object]:
+    try:
+        json.dumps(problem.value, allow_nan=False)
+    except (TypeError, ValueError):
+        problem = replace(problem, value=str(problem.value))
+    return asdict(problem)

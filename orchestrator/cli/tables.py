@@ -22,7 +22,8 @@ def print_trials(results: Results, console: Console) -> None:
     metric = results.spec.search.metric
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("trial", "status", "epochs", metric, names.TEST_ACC1, "seed", "values or reason"):
-        table.add_column(column, justify="right" if column in ("epochs", metric, names.TEST_ACC1, "seed") else "left")
+        number = column in ("epochs", metric, names.TEST_ACC1, "seed")
+        table.add_column(column, justify="right" if number else "left", no_wrap=column != "values or reason")
     for record in results.records:
         failed = record.status is Status.FAILED
         table.add_row(
@@ -44,7 +45,8 @@ def print_comparison(results: Results, console: Console) -> None:
     seeds = results.spec.search.final_seeds
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("variant", "test acc1 %", "95% interval", f"best {metric}", "trials", "winning values"):
-        table.add_column(column, justify="left" if column in ("variant", "winning values") else "right")
+        text = column in ("variant", "winning values")
+        table.add_column(column, justify="left" if text else "right", no_wrap=column != "winning values")
     for variant in results.variants:
         interval = variant.test.interval if variant.test else None
         table.add_row(

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shlex
+import signal
 import socket
 import subprocess
 import sys
+import time
 from typing import Annotated
 
 import typer
@@ -31,16 +35,33 @@ def ui(
     _check_port(host, port)
     _close_orphans(place)
     console = Console(highlight=False)
-    console.print(f"MLflow: [bold]http://{host}:{port}[/]  (Ctrl-C ends it)")
+    log = place.path / "mlflow-ui.log"
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", place.tracking_uri]
     command += ["--host", host, "--port", str(port), "--workers", "1"]
-    process = subprocess.Popen(command)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
+    with log.open("w") as output:
+        # A group of its own, as the server starts processes that have to end with it.
+        process = subprocess.Popen(
+            command,
+            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
     try:
-        return process.wait()
+        with console.status("MLflow starts, which takes a few seconds"):
+            while process.poll() is None and not _listens(host, port):
+                time.sleep(0.2)
+        if process.poll() is None:
+            console.print(f"MLflow: [bold]http://{host}:{port}[/]  (Ctrl-C ends it; its log: {log})", soft_wrap=True)
+        code = process.wait()
     except KeyboardInterrupt:
-        process.terminate()
-        process.wait()
         return 0
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        process.wait()
+    raise OrchestratorError(f"MLflow ended with exit code {code}", hint=f"its log says why: {log}")
 
 
 def where_to_look(spec: ExperimentSpec, home: Home, console: Console) -> None:
@@ -52,9 +73,14 @@ def where_to_look(spec: ExperimentSpec, home: Home, console: Console) -> None:
         command = shlex.join(["orchestrator", "ui", *home.option])
         console.print(f"Compare the runs: {command}, then http://127.0.0.1:{DEFAULT_PORT}", soft_wrap=True)
     else:
-        from orchestrator.tracking.mlflow import redacted
+        from orchestrator.tracking.uris import redacted
 
         console.print(f"Compare the runs: {redacted(uri)}, experiment {spec.tracking.experiment or spec.name}", soft_wrap=True)
+
+
+def _listens(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((host, port)) == 0
 
 
 def _check_port(host: str, port: int) -> None:

@@ -62,7 +62,7 @@ class Driver:
         for record in self.agenda.records.values():
             if record.status.ended and self._tracker.status(record.trial.id) is not record.status:
                 run = self.plan.run_of(record.trial)
-                self._tracker.start(self._info(record.trial, run), self._history(record.trial))
+                self._tracker.start(self._info(record.trial, run), self.history(record.trial))
                 self._tracker.end(record.trial.id, record.status, record.reason)
 
     def next(self, tune_id: str) -> dict[str, Any] | None:
@@ -75,7 +75,7 @@ class Driver:
             self._folder.journal.append(created(trial))
             self._journaled.add(trial.id)
         run = self.plan.run_of(trial)
-        self._tracker.start(self._info(trial, run), self._history(trial))
+        self._tracker.start(self._info(trial, run), self.history(trial))
         self._watcher.on_start(self.agenda.records[trial.id])
         job = Job(
             trial=trial.id,
@@ -151,7 +151,8 @@ class Driver:
         key = self.plan.teacher_key(self.plan.by_name[trial.variant])
         return None if key is None else str(self._home.teacher(key))
 
-    def _history(self, trial: Trial) -> list[dict[str, float]]:
+    def history(self, trial: Trial) -> list[dict[str, float]]:
+        """The epochs that a trial has behind it."""
         return self._folder.trial(trial.id).metrics()
 
     def _info(self, trial: Trial, run: RunSpec) -> RunInfo:

@@ -118,7 +118,9 @@ def _run_trials(
     schedulers = variant_schedulers(spec.search, plan.arms)
     for record in agenda.records.values():
         if record.trial.phase is Phase.SEARCH and record.status.ended and schedulers:
-            relive(schedulers[record.trial.variant], record.trial.id, folder.trial(record.trial.id).metrics())
+            # The file may hold epochs that were trained before the scheduler's stop arrived.
+            seen = driver.history(record.trial)[: record.epochs]
+            relive(schedulers[record.trial.variant], record.trial.id, seen)
     folder.journal.append({"event": "session", "started": time.time()})
     watcher.on_plan(plan, agenda.records, concurrency)
     storage = folder.path / "ray"
@@ -128,7 +130,7 @@ def _run_trials(
         tune.with_resources(DistillationTrainable, per_worker),
         tune_config=tune.TuneConfig(
             search_alg=AgendaSearcher(driver),
-            scheduler=VariantScheduler(schedulers, driver.trial_of),
+            scheduler=VariantScheduler(schedulers, driver.trial_of, driver.history),
             num_samples=-1,
             max_concurrent_trials=concurrency,
             reuse_actors=True,
@@ -160,7 +162,9 @@ def default_tracker(spec: ExperimentSpec, home: Home) -> Tracker:
     from orchestrator.tracking.mlflow import MLflowTracker
 
     uri, local = tracking_uri(spec, home)
-    return MLflowTracker(uri, spec.tracking.experiment or spec.name, home.artifacts if local else None)
+    # Where a sqlite file has no server, MLflow would put artifacts into the working folder.
+    artifacts = home.artifacts if local or uri.startswith("sqlite:") else None
+    return MLflowTracker(uri, spec.tracking.experiment or spec.name, artifacts)
 
 
 def tracking_uri(spec: ExperimentSpec, home: Home) -> tuple[str, bool]:
@@ -229,7 +233,7 @@ def _parent(spec: ExperimentSpec, folder: ExperimentFolder, key: str, described:
     return RunInfo(
         key=key,
         name=folder.id,
-        params={"seed": spec.seed, "search.sampler": spec.search.sampler, "search.num_samples": spec.search.num_samples},
+        params={"seed": spec.seed, "search.sampler": spec.search.sampler, "search.num_samples": spec.search.samples},
         tags=tags | ({"mlflow.source.git.commit": commit.split(" ")[0]} if commit else {}),
         artifacts={"spec.yaml": to_yaml(spec.model_dump()), "environment.json": described},
     )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import SimpleNamespace
 from typing import Any
 
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
 from orchestrator.search.plan import Arm
-from orchestrator.search.trials import Phase
+from orchestrator.search.trials import Phase, Trial
 from orchestrator.spec.search import ASHAScheduler, SearchSpec
 
 
@@ -17,16 +17,26 @@ class VariantScheduler(FIFOScheduler):
     """First come, first served, with one stopping scheduler for each variant's search trials.
 
     `look_up` gives the orchestrator's trial for Tune's; teachers and final runs are never stopped.
+    `history` gives the epochs that a trial has behind it from an earlier session: its rungs lie there, and
+    without them its later epochs would be compared with the first ones of others.
     """
 
-    def __init__(self, inner: dict[str, TrialScheduler], look_up: Any) -> None:
+    def __init__(
+        self,
+        inner: dict[str, TrialScheduler],
+        look_up: Callable[[str], Trial],
+        history: Callable[[Trial], Iterable[dict[str, float]]] = lambda trial: (),
+    ) -> None:
         super().__init__()
         self._inner = inner
         self._look_up = look_up
+        self._history = history
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         if inner := self._for(trial):
             inner.on_trial_add(tune_controller, trial)
+            for epoch in self._history(self._look_up(trial.trial_id)):
+                inner.on_trial_result(tune_controller, trial, dict(epoch))
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         inner = self._for(trial)
@@ -63,9 +73,12 @@ def variant_schedulers(search: SearchSpec, arms: Iterable[Arm]) -> dict[str, Tri
 
 
 def relive(scheduler: TrialScheduler, trial_id: str, history: Iterable[dict[str, float]]) -> None:
-    """Show a scheduler the epochs of a trial of an earlier session, so that later ones are judged by them."""
+    """Show a scheduler the epochs of a trial of an earlier session, so that later ones are judged by them.
+
+    `history` holds what the scheduler was shown then, up to where it stopped the trial. What it would
+    decide now is of no interest: it depends on the order in which trials reached their rungs.
+    """
     trial = SimpleNamespace(trial_id=trial_id, config={}, status="TERMINATED")
     scheduler.on_trial_add(None, trial)
     for epoch in history:
-        if scheduler.on_trial_result(None, trial, dict(epoch)) == TrialScheduler.STOP:
-            return
+        scheduler.on_trial_result(None, trial, dict(epoch))

@@ -26,7 +26,7 @@ class Cache:
 
     def __init__(self) -> None:
         self._dataset: tuple[object, Dataset] | None = None
-        self._teacher: tuple[str, nn.Module] | None = None
+        self._teacher: tuple[object, nn.Module] | None = None
 
     def dataset(self, data: DataSpec) -> Dataset:
         source = (data.dataset, data.root, data.verify)
@@ -35,10 +35,11 @@ class Cache:
         return self._dataset[1]
 
     def teacher(self, path: str, run: RunSpec, dataset: Dataset) -> nn.Module:
-        if self._teacher is None or self._teacher[0] != path:
+        source = (path, run.teacher, run.data.dataset)
+        if self._teacher is None or self._teacher[0] != source:
             network = build.build_teacher(run, dataset)
             load_weights(Path(path), network)
-            self._teacher = (path, network)
+            self._teacher = (source, network)
         return self._teacher[1]
 
 

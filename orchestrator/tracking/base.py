@@ -10,7 +10,7 @@ from typing import Any
 from orchestrator.search.trials import Status
 
 Epoch = Mapping[str, float]
-"""Metrics of one epoch by name, with the key "epoch" counted from 1."""
+"""Metrics of one epoch by name, `names.EPOCH_TIME` among them, and the key "epoch", counted from 1."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Tracker(ABC):
 
     @abstractmethod
     def status(self, key: str) -> Status | None:
-        """What the store says of a trial of an earlier session, None if it does not know it."""
+        """What the store said of a trial when it was opened, None if it did not know it."""
 
     @abstractmethod
     def close(
@@ -64,31 +64,3 @@ class Tracker(ABC):
         artifacts: Mapping[str, str] | None = None,
     ) -> list[str]:
         """The experiment has ended; waits until all is written and returns what could not be, a line each."""
-
-
-class NullTracker(Tracker):
-    """Records nothing."""
-
-    def open(self, experiment: RunInfo) -> None:
-        pass
-
-    def start(self, run: RunInfo, history: Sequence[Epoch] = ()) -> None:
-        pass
-
-    def log(self, key: str, epoch: Epoch) -> None:
-        pass
-
-    def end(self, key: str, status: Status, reason: str | None = None) -> None:
-        pass
-
-    def status(self, key: str) -> Status | None:
-        return None
-
-    def close(
-        self,
-        status: Status,
-        metrics: Mapping[str, float] | None = None,
-        note: str = "",
-        artifacts: Mapping[str, str] | None = None,
-    ) -> list[str]:
-        return []

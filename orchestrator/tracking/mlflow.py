@@ -6,26 +6,42 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
+import requests
+from filelock import FileLock
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.entities import Metric, Param, Run
 from mlflow.exceptions import MlflowException
 
 from orchestrator import names
 from orchestrator.errors import TrackingError
 from orchestrator.search.trials import Status
 from orchestrator.tracking.base import Epoch, RunInfo, Tracker
+from orchestrator.tracking.uris import redacted, without_secrets
 
 KEY_TAG = f"{names.TAG_PREFIX}key"
 STATUS_TAG = f"{names.TAG_PREFIX}status"
 REASON_TAG = f"{names.TAG_PREFIX}reason"
-MAX_METRICS, MAX_PARAMS, MAX_VALUE = 1000, 100, 6000
+NOTE_TAG = "mlflow.note.content"
+MAX_PARAMS, MAX_VALUE = 100, 6000
 """MLflow's limits on one batch and one parameter value."""
+MAX_METRICS = 350
+"""Metrics of one batch. MLflow takes 1000, but on sqlite the time of a batch grows faster than its size."""
+SEND_EVERY_S = 2.0
+"""Seconds that metrics may wait for others: a batch of 20 short epochs costs a seventh of 20 batches."""
 RETRY_PAUSE_S = 1.0
-PERMANENT = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "PERMISSION_DENIED", "UNAUTHENTICATED", "RESOURCE_DOES_NOT_EXIST"}
+PERMANENT = {
+    "BAD_REQUEST",
+    "INVALID_PARAMETER_VALUE",
+    "PERMISSION_DENIED",
+    "RESOURCE_DOES_NOT_EXIST",
+    "UNAUTHENTICATED",
+}
+"""MLflow's error codes for what it refuses, however often it is asked."""
 
 _MLFLOW_STATUS = {
     Status.RUNNING: "RUNNING",
@@ -35,16 +51,23 @@ _MLFLOW_STATUS = {
     Status.FAILED: "FAILED",
 }
 
+Item = TypeVar("Item", Metric, Param)
+
 
 @dataclass
 class _Child:
     """A trial's run in the store."""
 
-    run_id: str
+    key: str
+    run_id: str = ""
     status: Status | None = None
     last_epoch: int = 0
     waiting: list[list[Metric]] = field(default_factory=list)
     """Metrics not yet sent, an inner list for each epoch."""
+
+
+class _GivenUpError(Exception):
+    """The store has not answered for longer than `close` waits."""
 
 
 class MLflowTracker(Tracker):
@@ -52,15 +75,12 @@ class MLflowTracker(Tracker):
 
     Trials never talk to MLflow: the driver hands their metrics to one writer thread, so a local sqlite
     store sees a single writer, and a server that is away for a while only makes the queue longer.
-    `patience_s` is how long `close` waits for such a server.
+    `patience_s` is how long `close` waits for a server that does not answer.
     """
 
     def __init__(
         self, uri: str, experiment: str, artifacts: Path | None = None, patience_s: float = 60.0
     ) -> None:
-        # A server that is away must be noticed in seconds; the writer thread does the retrying.
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
         self.uri = uri
         self.experiment = experiment
         self.experiment_id = ""
@@ -70,27 +90,28 @@ class MLflowTracker(Tracker):
         self._children: dict[str, _Child] = {}
         self._jobs: queue.Queue[Callable[[], None] | None] = queue.Queue()
         self._problems: list[str] = []
-        self._give_up_at: float | None = None
+        self._closing_since: float | None = None
+        self._answered_at = 0.0
+        self._given_up: _GivenUpError | None = None
         self._thread = threading.Thread(target=self._write, name="mlflow-writer", daemon=True)
 
     def open(self, experiment: RunInfo) -> None:
         try:
-            self._client = MlflowClient(self.uri)
+            self._client = _client(self.uri)
             self.experiment_id = self._find_or_create_experiment()
             self.parent_id = self._find_or_create_parent(experiment)
             for run in self._runs(f"tags.`{names.PARENT_RUN_TAG}` = '{self.parent_id}'"):
                 key = run.data.tags.get(KEY_TAG, "")
-                self._children[key] = _Child(run.info.run_id, _status_of(run))
+                self._children[key] = _Child(key, run.info.run_id, _status_of(run))
+        except TrackingError:
+            raise
         except Exception as error:
-            raise TrackingError(
-                f"MLflow at {redacted(self.uri)} cannot be used: {_first_line(error)}",
-                hint="check tracking.uri (or MLFLOW_TRACKING_URI), and that the server runs",
-            ) from error
+            raise _unusable(self.uri, error) from None
         self._thread.start()
 
     def start(self, run: RunInfo, history: Sequence[Epoch] = ()) -> None:
-        now, attempted = _milliseconds(), set[str]()
-        self._jobs.put(lambda: self._start(run, history, now, attempted=attempted))
+        now = _milliseconds()
+        self._jobs.put(lambda: self._start(run, history, now))
 
     def log(self, key: str, epoch: Epoch) -> None:
         now = _milliseconds()
@@ -111,97 +132,157 @@ class MLflowTracker(Tracker):
         note: str = "",
         artifacts: Mapping[str, str] | None = None,
     ) -> list[str]:
-        self._give_up_at = time.monotonic() + self._patience_s
         now = _milliseconds()
-
-        def finish() -> None:
-            batch = [Metric(name, value, now, 0) for name, value in (metrics or {}).items()]
-            tags = [RunTag(STATUS_TAG, status)] + ([RunTag("mlflow.note.content", note)] if note else [])
-            self._client.log_batch(self.parent_id, metrics=batch, tags=tags)
-            for name, text in (artifacts or {}).items():
-                self._client.log_text(self.parent_id, text, name)
-            self._client.set_terminated(self.parent_id, _MLFLOW_STATUS[status], now)
-
-        self._jobs.put(finish)
+        self._closing_since = time.monotonic()
+        self._jobs.put(lambda: self._finish(status, metrics or {}, note, artifacts or {}, now))
         self._jobs.put(None)
         self._thread.join()
         return self._problems
 
     def _find_or_create_experiment(self) -> str:
         found = self._client.get_experiment_by_name(self.experiment)
-        if found is not None:
-            if found.lifecycle_stage == "deleted":
-                raise TrackingError(f"the MLflow experiment {self.experiment!r} was deleted; restore it or take another")
-            return str(found.experiment_id)
-        location = self._artifacts.as_uri() if self._artifacts else None
-        # The tag makes MLflow's page open in the model-training view.
-        tags = {"mlflow.experimentKind": "custom_model_development"}
-        return str(self._client.create_experiment(self.experiment, location, tags))
+        if found is None:
+            location = self._artifacts.as_uri() if self._artifacts else None
+            # The tag makes MLflow's page open in the model-training view.
+            tags = {"mlflow.experimentKind": "custom_model_development"}
+            try:
+                return str(self._client.create_experiment(self.experiment, location, tags))
+            except MlflowException:
+                # Another process may have made it in between.
+                found = self._client.get_experiment_by_name(self.experiment)
+                if found is None:
+                    raise
+        if found.lifecycle_stage == "deleted":
+            raise TrackingError(
+                f"the MLflow experiment {self.experiment!r} was deleted",
+                hint=f"restore it with: mlflow experiments restore --experiment-id {found.experiment_id}; "
+                "or choose another name with tracking.experiment",
+            )
+        return str(found.experiment_id)
 
     def _find_or_create_parent(self, experiment: RunInfo) -> str:
         found = self._runs(f"tags.`{KEY_TAG}` = '{experiment.key}'")
         if found:
-            self._client.update_run(found[0].info.run_id, status="RUNNING")
-            return str(found[0].info.run_id)
+            run_id = str(found[0].info.run_id)
+            self._client.update_run(run_id, status="RUNNING")
+            self._client.set_tag(run_id, STATUS_TAG, Status.RUNNING)
+            return run_id
         run_id = self._create_run(experiment, {}, _milliseconds())
-        self._describe(run_id, experiment)
+        self._client.log_batch(run_id, params=_params(experiment, known=()))
+        for name, text in experiment.artifacts.items():
+            self._client.log_text(run_id, text, name)
         return run_id
 
     def _runs(self, query: str) -> list[Run]:
-        runs: list[Run] = []
-        token: str | None = None
-        while True:
-            page = self._client.search_runs([self.experiment_id], query, max_results=1000, page_token=token)
-            runs += page
-            token = page.token
-            if not token:
-                return runs
+        return _search(self._client, self.experiment_id, query)
 
     def _create_run(self, run: RunInfo, tags: Mapping[str, str], start: int) -> str:
         tags = {**run.tags, **tags, KEY_TAG: run.key, STATUS_TAG: Status.RUNNING}
         return str(self._client.create_run(self.experiment_id, start, tags, run.name).info.run_id)
 
-    def _describe(self, run_id: str, run: RunInfo) -> None:
-        params = [Param(name, str(value)[:MAX_VALUE]) for name, value in run.params.items()]
-        for first in range(0, len(params), MAX_PARAMS):
-            self._client.log_batch(run_id, params=params[first : first + MAX_PARAMS])
-        for name, text in run.artifacts.items():
-            self._client.log_text(run_id, text, name)
+    # What follows runs in the writer thread.
 
-    def _start(self, run: RunInfo, history: Sequence[Epoch], now: int, *, attempted: set[str]) -> None:
+    def _start(self, run: RunInfo, history: Sequence[Epoch], now: int) -> None:
         child = self._children.get(run.key)
-        if child is None and run.key in attempted:
-            # The store may have made the run and only its answer was lost.
-            query = f"tags.`{names.PARENT_RUN_TAG}` = '{self.parent_id}' and tags.`{KEY_TAG}` = '{run.key}'"
-            child = next((_Child(found.info.run_id) for found in self._runs(query)), None)
-        attempted.add(run.key)
         if child is None:
-            child = _Child(self._create_run(run, {names.PARENT_RUN_TAG: self.parent_id}, now))
+            child = _Child(run.key)
+            if not self._persist(f"{run.key}: its run", self._creating(child, run, now)):
+                return
             self._children[run.key] = child
-            self._describe(child.run_id, run)
+            known: Mapping[str, str] = {}
         else:
-            self._children[run.key] = child
-            self._describe(child.run_id, run)
-            seen = self._client.get_metric_history(child.run_id, names.EPOCH_TIME)
-            child.last_epoch = max((metric.step for metric in seen), default=0)
-            self._client.update_run(child.run_id, status="RUNNING")
-            self._client.set_tag(child.run_id, STATUS_TAG, Status.RUNNING)
+            self._send(child)
+            known = self._continue(child)
+        params = _params(run, known)
+        for first in range(0, len(params), MAX_PARAMS):
+            self._put(
+                child,
+                "parameters",
+                params[first : first + MAX_PARAMS],
+                lambda some: self._client.log_batch(child.run_id, params=some),
+            )
+        self._put_artifacts(run.key, child.run_id, run.artifacts)
         for epoch in history:
             self._log(run.key, epoch, now)
 
+    def _creating(self, child: _Child, run: RunInfo, now: int) -> Callable[[], None]:
+        attempted = False
+
+        def create() -> None:
+            nonlocal attempted
+            of_parent = f"tags.`{names.PARENT_RUN_TAG}` = '{self.parent_id}'"
+            # After a failure: the store may have made the run, and only its answer was lost.
+            found = self._runs(f"{of_parent} and tags.`{KEY_TAG}` = '{run.key}'") if attempted else []
+            attempted = True
+            parent = {names.PARENT_RUN_TAG: self.parent_id}
+            child.run_id = found[0].info.run_id if found else self._create_run(run, parent, now)
+
+        return create
+
+    def _continue(self, child: _Child) -> Mapping[str, str]:
+        """Mark a run of an earlier session as running, and learn what it has; returns its parameters."""
+        known: dict[str, str] = {}
+
+        def reopen() -> None:
+            stored = self._client.get_run(child.run_id)
+            known.update(stored.data.params)
+            seen = self._client.get_metric_history(child.run_id, names.EPOCH_TIME)
+            child.last_epoch = max([child.last_epoch, *(metric.step for metric in seen)])
+            self._client.update_run(child.run_id, status="RUNNING")
+            if REASON_TAG in stored.data.tags:
+                self._client.delete_tag(child.run_id, REASON_TAG)
+            self._client.set_tag(child.run_id, STATUS_TAG, Status.RUNNING)
+
+        self._persist(f"{child.key}: that it goes on", reopen)
+        return known
+
     def _log(self, key: str, epoch: Epoch, now: int) -> None:
-        child, step = self._children[key], int(epoch["epoch"])
-        if step > child.last_epoch:
+        child, step = self._children.get(key), int(epoch["epoch"])
+        if child is not None and step > child.last_epoch:
             child.last_epoch = step
             child.waiting.append([Metric(n, v, now, step) for n, v in epoch.items() if n != "epoch"])
 
     def _end(self, key: str, status: Status, reason: str | None, now: int) -> None:
-        child = self._children[key]
+        child = self._children.get(key)
+        if child is None:
+            return
         self._send(child)
-        self._client.set_tag(child.run_id, STATUS_TAG, status)
-        if reason:
-            self._client.set_tag(child.run_id, REASON_TAG, reason[:MAX_VALUE])
-        self._client.set_terminated(child.run_id, _MLFLOW_STATUS[status], now)
+        self._terminate(key, child.run_id, status, reason, now)
+
+    def _terminate(self, key: str, run_id: str, status: Status, reason: str | None, now: int) -> None:
+        def terminate() -> None:
+            if reason:
+                self._client.set_tag(run_id, REASON_TAG, reason[:MAX_VALUE])
+            self._client.set_terminated(run_id, _MLFLOW_STATUS[status], now)
+            # Last: a later session that finds it knows that all before it is written.
+            self._client.set_tag(run_id, STATUS_TAG, status)
+
+        self._persist(f"{key}: that it is {status}", terminate)
+
+    def _finish(
+        self, status: Status, metrics: Mapping[str, float], note: str, artifacts: Mapping[str, str], now: int
+    ) -> None:
+        self._send_all()
+        parent = _Child("the experiment", self.parent_id)
+        parent.waiting = [[Metric(name, value, now, 0)] for name, value in metrics.items()]
+        self._send(parent)
+        if note:
+            self._persist(
+                "the experiment: its note", lambda: self._client.set_tag(self.parent_id, NOTE_TAG, note)
+            )
+        self._put_artifacts("the experiment", self.parent_id, artifacts)
+        self._terminate("the experiment", self.parent_id, status, None, now)
+
+    def _put_artifacts(self, key: str, run_id: str, artifacts: Mapping[str, str]) -> None:
+        for name, text in artifacts.items():
+            self._persist(
+                f"{key}: {name}",
+                lambda name=name, text=text: self._client.log_text(run_id, text, name),  # type: ignore[misc]
+            )
+
+    def _send_all(self) -> None:
+        for child in self._children.values():
+            self._send(child)
 
     def _send(self, child: _Child) -> None:
         """Write what waits, in batches of whole epochs, so that an epoch is never stored in part."""
@@ -213,54 +294,147 @@ class MLflowTracker(Tracker):
                     break
                 batch += epoch
                 count += 1
-            self._client.log_batch(child.run_id, metrics=batch)
+            steps = f"epochs {batch[0].step} to {batch[-1].step}"
+            self._put(child, steps, batch, lambda some: self._client.log_batch(child.run_id, metrics=some))
             del child.waiting[:count]
 
-    def _write(self) -> None:
-        """The writer thread: do jobs in order, and when none is left, send the metrics that wait."""
-        while (job := self._jobs.get()) is not None:
-            self._persist(job)
-            if self._jobs.empty():
-                for child in list(self._children.values()):
-                    if child.waiting:
-                        self._persist(lambda child=child: self._send(child))  # type: ignore[misc]
+    def _put(
+        self, child: _Child, what: str, items: Sequence[Item], send: Callable[[Sequence[Item]], None]
+    ) -> None:
+        """Send the items; where the store refuses, all but those that it refuses by themselves."""
+        error = self._attempt(lambda: send(items))
+        if error is None:
+            return
+        if isinstance(error, _GivenUpError):
+            self._report(f"{child.key}: {what}", error)
+        elif len(items) == 1:
+            self._report(f"{child.key}: {items[0].key}", error)
+        else:
+            middle = len(items) // 2
+            self._put(child, what, items[:middle], send)
+            self._put(child, what, items[middle:], send)
 
-    def _persist(self, job: Callable[[], None]) -> None:
-        """Do a job, again and again while the store is away; every job may be repeated safely."""
+    def _write(self) -> None:
+        """The writer thread: do jobs in order, and now and then send the metrics that wait."""
+        sent_at = time.monotonic()
         while True:
             try:
-                job()
+                job = self._jobs.get(timeout=SEND_EVERY_S)
+            except queue.Empty:
+                job = self._send_all
+            if job is None:
                 return
+            try:
+                job()
+                if time.monotonic() - sent_at >= SEND_EVERY_S:
+                    self._send_all()
+                    sent_at = time.monotonic()
             except Exception as error:
-                permanent = isinstance(error, MlflowException) and error.error_code in PERMANENT
-                late = self._give_up_at is not None and time.monotonic() > self._give_up_at
-                if permanent or late or isinstance(error, (KeyError, TypeError)):
-                    self._problems.append(_first_line(error))
-                    return
-                time.sleep(RETRY_PAUSE_S)
+                self._report("a record", error)
+
+    def _persist(self, what: str, call: Callable[[], None]) -> bool:
+        """Whether a call, which may be repeated safely, got through; reports it if not."""
+        error = self._attempt(call)
+        if error is not None:
+            self._report(what, error)
+        return error is None
+
+    def _attempt(self, call: Callable[[], None]) -> Exception | None:
+        """Make a call, again and again while the store is away; returns why it is refused or given up."""
+        while self._given_up is None:
+            try:
+                call()
+            except Exception as error:
+                if not _may_pass(error):
+                    self._answered_at = time.monotonic()
+                    return error
+                if self._is_late():
+                    self._given_up = _GivenUpError(_first_line(error))
+                else:
+                    time.sleep(RETRY_PAUSE_S)
+            else:
+                self._answered_at = time.monotonic()
+                return None
+        return self._given_up
+
+    def _is_late(self) -> bool:
+        if self._closing_since is None:
+            return False
+        return time.monotonic() - max(self._closing_since, self._answered_at) >= self._patience_s
+
+    def _report(self, what: str, error: Exception) -> None:
+        line = f"{what}: {without_secrets(_first_line(error), self.uri)}"
+        if line not in self._problems:
+            self._problems.append(line)
 
 
 def close_orphans(uri: str, experiment: str, parent_key: str) -> int:
-    """Mark the runs of an experiment whose driver is gone as killed; returns how many there were."""
-    client = MlflowClient(uri)
-    found = client.get_experiment_by_name(experiment)
-    if found is None:
-        return 0
-    parents = client.search_runs([found.experiment_id], f"tags.`{KEY_TAG}` = '{parent_key}'")
-    orphans = [run for run in parents if run.info.status == "RUNNING"]
-    for parent in parents:
-        query = f"tags.`{names.PARENT_RUN_TAG}` = '{parent.info.run_id}' and attributes.status = 'RUNNING'"
-        orphans += client.search_runs([found.experiment_id], query, max_results=1000)
-    for run in orphans:
-        client.set_tag(run.info.run_id, STATUS_TAG, Status.INTERRUPTED)
-        client.set_terminated(run.info.run_id, "KILLED")
+    """Mark the runs of an experiment whose driver is gone as killed; returns how many there were.
+
+    Raises `TrackingError` when the store cannot be used.
+    """
+    try:
+        client = _client(uri)
+        found = client.get_experiment_by_name(experiment)
+        if found is None:
+            return 0
+        parents = _search(client, found.experiment_id, f"tags.`{KEY_TAG}` = '{parent_key}'")
+        orphans = [run for run in parents if run.info.status == "RUNNING"]
+        for parent in parents:
+            children = f"tags.`{names.PARENT_RUN_TAG}` = '{parent.info.run_id}'"
+            orphans += _search(client, found.experiment_id, f"{children} and attributes.status = 'RUNNING'")
+        for run in orphans:
+            client.set_terminated(run.info.run_id, "KILLED")
+            client.set_tag(run.info.run_id, STATUS_TAG, Status.INTERRUPTED)
+    except Exception as error:
+        raise _unusable(uri, error) from None
     return len(orphans)
 
 
-def redacted(uri: str) -> str:
-    """The URI without a user and password."""
-    scheme, separator, rest = uri.partition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}" if "@" in rest.split("/")[0] else uri
+def _unusable(uri: str, error: Exception) -> TrackingError:
+    return TrackingError(
+        f"MLflow at {redacted(uri)} cannot be used: {without_secrets(_first_line(error), uri)}",
+        hint="check tracking.uri (or MLFLOW_TRACKING_URI), and that the server runs",
+    )
+
+
+def _client(uri: str) -> MlflowClient:
+    # A server that is away must be noticed in seconds. MLflow would repeat requests whose answer was lost
+    # without asking what came of them, so the writer thread does the retrying.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    if not uri.startswith("sqlite:///"):
+        return MlflowClient(uri)
+    # Making the client makes or migrates the database, which two processes must not do at once.
+    database = Path(uri.removeprefix("sqlite:///").partition("?")[0])
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{database}.lock", timeout=60):
+        return MlflowClient(uri)
+
+
+def _search(client: MlflowClient, experiment_id: str, query: str) -> list[Run]:
+    runs: list[Run] = []
+    token: str | None = None
+    while True:
+        page = client.search_runs([experiment_id], query, max_results=1000, page_token=token)
+        runs += page
+        token = page.token
+        if not token:
+            return runs
+
+
+def _params(run: RunInfo, known: Container[str]) -> list[Param]:
+    """The parameters that the store does not have yet; it lets none be changed."""
+    return [Param(name, str(value)[:MAX_VALUE]) for name, value in run.params.items() if name not in known]
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether an error may be gone when the call is repeated."""
+    if isinstance(error, MlflowException):
+        return error.error_code not in PERMANENT
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return error.response.status_code >= 500 or error.response.status_code in (408, 429)
+    return isinstance(error, (ConnectionError, TimeoutError, requests.RequestException))
 
 
 def _status_of(run: Run) -> Status | None:

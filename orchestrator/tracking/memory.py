@@ -1,0 +1,69 @@
+"""A tracker in memory: runs as plain data, for tests and for looking at in a notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from orchestrator.search.trials import Status
+from orchestrator.tracking.base import Epoch, RunInfo, Tracker
+
+
+@dataclass
+class MemoryRun:
+    """One run as it was told."""
+
+    info: RunInfo
+    status: Status = Status.RUNNING
+    reason: str | None = None
+    epochs: list[dict[str, float]] = field(default_factory=list)
+    """Metrics by epoch, each with the key "epoch"."""
+
+
+class MemoryTracker(Tracker):
+    """Keeps everything in this process; opened again, it goes on with the runs that it has."""
+
+    def __init__(self) -> None:
+        self.experiment: MemoryRun | None = None
+        self.runs: dict[str, MemoryRun] = {}
+        """Trials by key, in the order of their first start."""
+        self.metrics: dict[str, float] = {}
+        """Of the experiment; like the note and the artifacts from `close`."""
+        self.note = ""
+        self.artifacts: dict[str, str] = {}
+        self._earlier: dict[str, Status] = {}
+
+    def open(self, experiment: RunInfo) -> None:
+        self._earlier = {key: run.status for key, run in self.runs.items()}
+        self.experiment = MemoryRun(experiment)
+
+    def start(self, run: RunInfo, history: Sequence[Epoch] = ()) -> None:
+        earlier = self.runs.get(run.key)
+        self.runs[run.key] = MemoryRun(run, epochs=earlier.epochs if earlier else [])
+        for epoch in history:
+            self.log(run.key, epoch)
+
+    def log(self, key: str, epoch: Epoch) -> None:
+        epochs = self.runs[key].epochs
+        if not epochs or epoch["epoch"] > epochs[-1]["epoch"]:
+            epochs.append(dict(epoch))
+
+    def end(self, key: str, status: Status, reason: str | None = None) -> None:
+        self.runs[key].status, self.runs[key].reason = status, reason
+
+    def status(self, key: str) -> Status | None:
+        return self._earlier.get(key)
+
+    def close(
+        self,
+        status: Status,
+        metrics: Mapping[str, float] | None = None,
+        note: str = "",
+        artifacts: Mapping[str, str] | None = None,
+    ) -> list[str]:
+        if self.experiment is not None:
+            self.experiment.status = status
+        self.metrics |= metrics or {}
+        self.note = note or self.note
+        self.artifacts |= artifacts or {}
+        return []

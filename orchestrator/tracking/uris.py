@@ -1,0 +1,27 @@
+"""Tracking URIs without what must not be shown."""
+
+from __future__ import annotations
+
+import re
+
+
+def redacted(uri: str) -> str:
+    """The URI without a user and password."""
+    scheme, separator, rest = uri.partition("://")
+    return f"{scheme}{separator}{rest.removeprefix(_credentials(uri))}"
+
+
+def _credentials(uri: str) -> str:
+    """What stands before the host, "@" included; a slash ends it in web addresses, not in a database's."""
+    scheme, _, rest = uri.partition("://")
+    if scheme.startswith("http"):
+        user, at, _ = re.split(r"[/?#]", rest, maxsplit=1)[0].rpartition("@")
+        return user + at
+    match = re.match(r"[^:/@]*(:.*)?@", rest)
+    return match[0] if match else ""
+
+
+def without_secrets(text: str, uri: str) -> str:
+    """`text`, such as an error's, without the user and password of `uri`."""
+    secret = _credentials(uri)
+    return text.replace(secret, "") if secret else text

@@ -1,0 +1,282 @@
+"""One trial on one process, without Ray."""
+
+import json
+
+import pytest
+import torch
+
+from orchestrator import build, load_spec, names
+from orchestrator.catalog import DATASETS
+from orchestrator.data import load_dataset
+from orchestrator.errors import CheckpointError
+from orchestrator.execution.job import Job
+from orchestrator.execution.session import Cache, Session
+from orchestrator.search.plan import make_plan
+from orchestrator.search.trials import Phase
+from orchestrator.training import evaluate, load_weights
+
+SPEC = {
+    "name": "tiny",
+    "data": {"dataset": "digits", "train_samples": 60, "validation_fraction": 0.1},
+    "teacher": {"model": "resnet8", "width": 0.25, "train_samples": 80},
+    "student": {"model": "resnet8", "width": 0.125},
+    "distillation": {
+        "temperature": {"method": "flsw", "base": 4, "beta": 10, "min": 1, "max": 12},
+        "adjustment": {"rule": "probability_shift"},
+    },
+    "training": {"epochs": 4, "batch_size": 32, "checkpoint_interval_s": 0},
+}
+
+
+def run_spec(**overrides):
+    values = {name.replace("__", "."): value for name, value in overrides.items()}
+    return make_plan(load_spec(SPEC, values)).arms[0].variant.run
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    """Weights of a teacher that was trained by its own trial."""
+    folder = tmp_path_factory.mktemp("teacher")
+    session = Session(job(folder, Phase.TEACHER, folder / "teacher.safetensors"), Cache())
+    while not session.done:
+        session.train_epoch()
+    return folder / "teacher.safetensors"
+
+
+def job(folder, phase=Phase.SEARCH, teacher=None, trial="t", split_seed=0, **overrides):
+    made = Job(
+        trial=trial,
+        phase=phase,
+        run=run_spec(**overrides).model_dump(exclude_unset=True),
+        split_seed=split_seed,
+        folder=str(folder / trial),
+        teacher=None if teacher is None else str(teacher),
+    )
+    return Job.from_json(made.to_json())
+
+
+def finish(session):
+    reported = []
+    while not session.done:
+        reported.append(session.train_epoch())
+    return reported
+
+
+def on_disk(folder, trial="t"):
+    return [json.loads(line) for line in (folder / trial / "metrics.jsonl").read_text().splitlines()]
+
+
+def without_times(entries):
+    return [
+        {name: value for name, value in entry.items() if not name.startswith(("time/", "throughput/"))}
+        for entry in entries
+    ]
+
+
+def test_a_job_survives_its_journey(tmp_path):
+    made = job(tmp_path, Phase.FINAL, tmp_path / "teacher")
+    assert Job.from_json(made.to_json()) == made
+    assert made.phase == Phase.FINAL
+
+
+def test_each_epoch_is_reported_and_on_disk_once(tmp_path, teacher):
+    reported = finish(Session(job(tmp_path, teacher=teacher), Cache()))
+    assert [entry["epoch"] for entry in reported] == [1, 2, 3, 4]
+    assert on_disk(tmp_path) == reported
+    expected = {names.TRAIN_LOSS_KD, names.VAL_ACC1, names.TEMPERATURE_MEAN, names.EPOCH_TIME}
+    for entry in reported:
+        assert expected | {names.ADJUSTMENT_WRONG} <= set(entry)
+        assert set(entry) - {"epoch"} <= names.METRICS
+
+
+@pytest.mark.parametrize("killed_after", [(1,), (3,), (1, 1, 1)])
+def test_a_killed_trial_ends_as_if_nothing_had_happened(tmp_path, teacher, killed_after):
+    whole = finish(Session(job(tmp_path, Phase.FINAL, teacher, "whole"), Cache()))
+    for epochs in killed_after:
+        session = Session(job(tmp_path, Phase.FINAL, teacher, "killed"), Cache())
+        for _ in range(epochs):
+            session.train_epoch()
+        assert not session.done  # and it is killed: only its files are left
+    last = Session(job(tmp_path, Phase.FINAL, teacher, "killed"), Cache())
+    assert last.training.epoch == sum(killed_after)
+    finish(last)
+    assert without_times(on_disk(tmp_path, "killed")) == without_times(whole)
+    weights = [
+        build.build_network(run_spec().student, load_dataset("digits"), seed=0) for _ in ("whole", "killed")
+    ]
+    for network, trial in zip(weights, ("whole", "killed"), strict=True):
+        load_weights(tmp_path / trial / "student.safetensors", network)
+    states = [network.state_dict() for network in weights]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_epochs_after_the_last_checkpoint_are_trained_again_and_kept_once(tmp_path, teacher):
+    slow = {"training__checkpoint_interval_s": 1000.0}
+    whole = finish(Session(job(tmp_path, teacher=teacher, trial="whole", **slow), Cache()))
+    session = Session(job(tmp_path, teacher=teacher, **slow), Cache())
+    session.train_epoch()
+    session.save()
+    session.train_epoch()
+    session.train_epoch()
+    assert [entry["epoch"] for entry in on_disk(tmp_path)] == [1, 2, 3]
+    assert not session.done
+    # The kill cut a line short.
+    with (tmp_path / "t" / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 4, "train/lo')
+    again = Session(job(tmp_path, teacher=teacher, **slow), Cache())
+    assert again.training.epoch == 1
+    assert [entry["epoch"] for entry in on_disk(tmp_path)] == [1]
+    finish(again)
+    assert without_times(on_disk(tmp_path)) == without_times(whole)
+
+
+def test_a_trial_without_a_checkpoint_starts_again(tmp_path):
+    alone = {"distillation__kd_weight": 0.0, "training__checkpoint_interval_s": 1000.0}
+    session = Session(job(tmp_path, **alone), Cache())
+    session.train_epoch()
+    assert not session.done
+    again = Session(job(tmp_path, **alone), Cache())
+    assert (again.training.epoch, on_disk(tmp_path)) == (0, [])
+
+
+def test_checkpoints_are_taken_at_the_interval_and_once_an_epoch(tmp_path):
+    alone = {"distillation__kd_weight": 0.0}
+    checkpoints = tmp_path / "t" / "checkpoints"
+    session = Session(job(tmp_path, **alone, training__checkpoint_interval_s=1000.0), Cache())
+    session.train_epoch()
+    assert not checkpoints.exists()
+    session.save()
+    (only,) = checkpoints.iterdir()
+    session.save()
+    assert list(checkpoints.iterdir()) == [only]
+    session.train_epoch()
+    session.save()
+    assert len(list(checkpoints.iterdir())) == 2
+
+
+def test_the_teachers_file_is_what_students_learn_from(tmp_path, teacher):
+    spec = run_spec()
+    dataset = load_dataset("digits")
+    expected = build.build_teacher(spec, dataset)
+    told = load_weights(teacher, expected)
+    assert told["trial"] == "t"
+    session = Session(job(tmp_path, teacher=teacher), Cache())
+    loaded = session.training.teacher
+    assert loaded is not None
+    for name, value in expected.state_dict().items():
+        assert torch.equal(value, loaded.state_dict()[name])
+    splits = build.build_splits(spec, dataset, 0)
+    _, acc1 = evaluate(expected, splits.val, dataset.mean, dataset.std, batch_size=32)
+    assert told["val_acc1"] == f"{acc1:.2f}"
+
+
+def test_another_teacher_gives_another_student(tmp_path, teacher):
+    other = tmp_path / "other.safetensors"
+    finish(Session(job(tmp_path, Phase.TEACHER, other, trial="o", seed=5), Cache()))
+    mine = finish(Session(job(tmp_path, teacher=teacher, trial="a"), Cache()))
+    theirs = finish(Session(job(tmp_path, teacher=other, trial="b"), Cache()))
+    assert mine[-1][names.TRAIN_LOSS_KD] != theirs[-1][names.TRAIN_LOSS_KD]
+
+
+def test_the_teachers_trial_learns_from_labels_alone(tmp_path):
+    reported = finish(Session(job(tmp_path, Phase.TEACHER, tmp_path / "made.safetensors"), Cache()))
+    assert names.TEMPERATURE_MEAN not in reported[0]
+    assert names.TEST_ACC1 not in reported[-1]
+    assert reported[-1][names.TRAIN_LOSS] == pytest.approx(reported[-1][names.TRAIN_LOSS_CE])
+
+
+def test_a_final_run_is_tested_once_and_its_weights_are_those_that_were(tmp_path, teacher):
+    reported = finish(Session(job(tmp_path, Phase.FINAL, teacher, seed=3), Cache()))
+    assert [names.TEST_ACC1 in entry for entry in reported] == [False, False, False, True]
+    dataset = load_dataset("digits")
+    network = build.build_network(run_spec().student, dataset, seed=0)
+    told = load_weights(tmp_path / "t" / "student.safetensors", network)
+    loss, acc1 = evaluate(network, dataset.test, dataset.mean, dataset.std, batch_size=32)
+    assert acc1 == reported[-1][names.TEST_ACC1]
+    assert loss == pytest.approx(reported[-1][names.TEST_LOSS], rel=1e-4)
+    assert told == {
+        "trial": "t",
+        "val_acc1": f"{reported[-1][names.VAL_ACC1]:.2f}",
+        "test_acc1": f"{acc1:.2f}",
+    }
+
+
+class Untested:
+    """The digits, but whoever looks at the test images fails."""
+
+    def __init__(self):
+        self._digits = load_dataset("digits")
+
+    def __getattr__(self, name):
+        if name == "test":
+            raise AssertionError("the test set was read")
+        return getattr(self._digits, name)
+
+
+def test_teachers_and_the_search_never_read_the_test_set(tmp_path, monkeypatch):
+    monkeypatch.setitem(DATASETS._entries, "untested", lambda root, verify: Untested())
+    data = {"data__dataset": "untested"}
+    made = tmp_path / "teacher.safetensors"
+    finish(Session(job(tmp_path, Phase.TEACHER, made, "teacher", **data), Cache()))
+    finish(Session(job(tmp_path, Phase.SEARCH, made, "search", **data), Cache()))
+    assert not (tmp_path / "search" / "student.safetensors").exists()
+    with pytest.raises(AssertionError, match="test set was read"):
+        finish(Session(job(tmp_path, Phase.FINAL, made, "final", **data), Cache()))
+
+
+def test_the_data_set_and_the_teacher_are_loaded_once(tmp_path, teacher, monkeypatch):
+    loads = []
+    digits = DATASETS["digits"]
+    monkeypatch.setitem(
+        DATASETS._entries, "digits", lambda root, verify: loads.append(root) or digits(root, verify)
+    )
+    cache = Cache()
+    first = Session(job(tmp_path, teacher=teacher, trial="a"), cache)
+    finish(first)
+    second = Session(job(tmp_path, teacher=teacher, trial="b", seed=9), cache)
+    assert second.training.teacher is first.training.teacher
+    assert len(loads) == 1
+    Session(job(tmp_path, teacher=teacher, trial="c", data__root=str(tmp_path)), cache)
+    assert len(loads) == 2
+
+
+def test_a_trial_does_not_depend_on_what_its_process_ran_before(tmp_path, teacher):
+    cache = Cache()
+    finish(Session(job(tmp_path, Phase.FINAL, teacher, "before", seed=7), cache))
+    after = finish(Session(job(tmp_path, Phase.FINAL, teacher, "after"), cache))
+    fresh = finish(Session(job(tmp_path, Phase.FINAL, teacher, "fresh"), Cache()))
+    assert without_times(after) == without_times(fresh)
+
+
+@pytest.mark.parametrize("damage", ["cut", "missing", "other"])
+def test_a_damaged_teacher_is_a_clear_error(tmp_path, teacher, damage):
+    path = tmp_path / "teacher.safetensors"
+    content = teacher.read_bytes()
+    if damage == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    overrides = {}
+    if damage == "other":
+        path.write_bytes(content)
+        overrides["teacher__width"] = 0.5
+    with pytest.raises(CheckpointError) as caught:
+        Session(job(tmp_path, teacher=path, **overrides), Cache())
+    assert str(path) in str(caught.value)
+
+
+def test_a_failed_load_leaves_nothing_in_the_cache(tmp_path, teacher):
+    path = tmp_path / "teacher.safetensors"
+    path.write_bytes(b"damaged")
+    cache = Cache()
+    for _ in range(2):
+        with pytest.raises(CheckpointError):
+            Session(job(tmp_path, teacher=path), cache)
+    path.write_bytes(teacher.read_bytes())
+    assert Session(job(tmp_path, teacher=path), cache).training.teacher is not None
+
+
+def test_two_descriptions_of_a_teacher_do_not_share_a_network(tmp_path, teacher):
+    """As where two variants name one checkpoint, and one of them a model that it is not of."""
+    cache = Cache()
+    Session(job(tmp_path, teacher=teacher, trial="a"), cache)
+    with pytest.raises(CheckpointError):
+        Session(job(tmp_path, teacher=teacher, trial="b", teacher__width=0.5), cache)
