@@ -7,6 +7,7 @@ Every error a user can cause or meet derives from `OrchestratorError`; the comma
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 
@@ -103,5 +104,9 @@ class DivergenceError(OrchestratorError):
             f"{what} became NaN or infinite in epoch {epoch}, step {step}",
             hint="lower training.optimizer.lr, or set training.gradient_clip",
         )
+        self.what = what
         self.epoch = epoch
         self.step = step
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(type(self), epoch=self.epoch, step=self.step), (self.what,)

@@ -26,9 +26,9 @@ def this_machine() -> Machine:
 def _cgroup_quota() -> float | None:
     try:
         limit, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return None if limit == "max" else float(limit) / float(period)
     except (OSError, ValueError):
         return None
-    return None if limit == "max" else float(limit) / float(period)
 
 
 def _visible_gpus() -> int:

@@ -51,8 +51,10 @@ class Registry(Generic[T]):
             )
         entry = self._entries[name]
         if isinstance(entry, str):
-            entry = cast(T, pkgutil.resolve_name(entry))
-            self._entries[name] = entry
+            try:
+                self._entries[name] = entry = cast(T, pkgutil.resolve_name(entry))
+            except (ImportError, AttributeError, ValueError) as error:
+                raise RegistryError(f"{self.kind} {name!r} cannot be loaded from {entry!r}: {error}") from error
         return entry
 
     def __contains__(self, name: object) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 from orchestrator.search.plan import Arm, Plan
@@ -61,7 +62,7 @@ class Agenda:
     ) -> None:
         self.plan = plan
         self.records = {
-            id: record
+            id: record if record.status.ended else replace(record, status=Status.INTERRUPTED)
             for id, record in records.items()
             if not (record.trial.phase is Phase.TEACHER and record.trial.variant not in ready_teachers)
             or not record.status.ended
@@ -84,7 +85,8 @@ class Agenda:
         """The trial to start now; None when there is none, or none before a running one ends."""
         trial = self._interrupted() or self._teacher() or self._search() or self._final()
         if trial is not None:
-            self.records.setdefault(trial.id, Record(trial)).status = Status.RUNNING
+            record = self.records.setdefault(trial.id, Record(trial))
+            record.status, record.reason = Status.RUNNING, None
         return trial
 
     def finish(self, record: Record) -> None:

@@ -101,7 +101,7 @@ class Plan:
 
     def search_trial(self, arm: Arm, index: int, params: Mapping[str, Any]) -> Trial:
         """All search trials have the experiment's seed, so that they differ in their values alone."""
-        repeats = self.spec.search.num_samples if self.spec.search.sampler == "grid" else 1
+        repeats = self.spec.search.samples if self.spec.search.sampler == "grid" else 1
         repeat = index // max(arm.count // repeats, 1) if arm.variant.space else 0
         seed = self.spec.seed + (GRID_REPEAT_SEED + repeat if repeat else 0)
         return Trial(f"{arm.name}-{index:03d}", Phase.SEARCH, arm.name, index, seed, dict(params))
@@ -163,7 +163,7 @@ def make_plan(spec: ExperimentSpec) -> Plan:
     arms = []
     for variant in variants(spec):
         points = _points(variant, spec)
-        count = spec.search.num_samples if points is None else len(points)
+        count = spec.search.samples if points is None else len(points)
         arms.append(Arm(variant, count, points))
     teachers: dict[str, RunSpec] = {}
     plan = Plan(spec, tuple(arms), teachers)
@@ -178,9 +178,9 @@ def _points(variant: Variant, spec: ExperimentSpec) -> tuple[Mapping[str, Any], 
     if not variant.space:
         return ({},)
     if search.sampler == "grid":
-        return tuple(grid_points(variant, search.num_samples))
+        return tuple(grid_points(variant, search.samples))
     if search.sampler == "random":
-        return tuple(random_points(variant, search.num_samples, spec.seed))
+        return tuple(random_points(variant, search.samples, spec.seed))
     return None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import random
 from typing import Any
@@ -13,9 +12,7 @@ from orchestrator.spec.variants import Variant
 
 def grid_points(variant: Variant, repeats: int) -> list[dict[str, Any]]:
     """Every combination of the space's values that keeps the constraints, `repeats` times over."""
-    axes = {path: domain.grid or [] for path, domain in variant.space.items()}
-    points = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
-    return [point for point in points if variant.keeps_constraints(point)] * repeats
+    return list(variant.grid()) * repeats
 
 
 def random_points(variant: Variant, count: int, seed: int) -> list[dict[str, Any]]:

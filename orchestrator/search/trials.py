@@ -86,7 +86,8 @@ def replay(events: Iterable[Mapping[str, Any]]) -> dict[str, Record]:
             content = dict(event["trial"])
             trial = Trial(**{**content, "phase": Phase(content["phase"])})
             records.setdefault(trial.id, Record(trial))
-        elif event["event"] == "ended":
+        elif event["event"] == "ended" and event["id"] in records:
+            # A trial that ended without a beginning was interrupted before anything of it was written.
             old = records[event["id"]]
             content = {key: value for key, value in event.items() if key not in ("event", "id", "at")}
             records[event["id"]] = Record(old.trial, **{**content, "status": Status(content["status"])})

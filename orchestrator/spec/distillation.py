@@ -9,6 +9,9 @@ from pydantic import Field, Tag, model_validator
 from orchestrator.catalog import ADJUSTMENTS, TEMPERATURES
 from orchestrator.spec.base import PLUGIN, PluginSection, Section, broken_rule, known_in, told_by
 
+_METHODS = ("constant", "flsw", "cwsm")
+_RULES = ("none", "probability_shift", "label_smoothing")
+
 
 class ConstantTemperature(Section):
     """One temperature for every sample (Hinton et al. 2015)."""
@@ -58,7 +61,7 @@ class CWSMTemperature(BoundedTemperature):
 class PluginTemperature(PluginSection):
     """A temperature method that an installed package adds."""
 
-    method: Annotated[str, known_in(TEMPERATURES)]
+    method: Annotated[str, known_in(TEMPERATURES)] = Field(json_schema_extra={"not": {"enum": [*_METHODS]}})
 
 
 class NoAdjustment(Section):
@@ -85,7 +88,7 @@ class LabelSmoothing(Section):
 class PluginAdjustment(PluginSection):
     """An adjustment rule that an installed package adds."""
 
-    rule: Annotated[str, known_in(ADJUSTMENTS)]
+    rule: Annotated[str, known_in(ADJUSTMENTS)] = Field(json_schema_extra={"not": {"enum": [*_RULES]}})
 
 
 TemperatureSpec = Annotated[
@@ -93,14 +96,14 @@ TemperatureSpec = Annotated[
     | Annotated[FLSWTemperature, Tag("flsw")]
     | Annotated[CWSMTemperature, Tag("cwsm")]
     | Annotated[PluginTemperature, Tag(PLUGIN)],
-    told_by("method", "constant", ("constant", "flsw", "cwsm")),
+    told_by("method", "constant", _METHODS),
 ]
 AdjustmentSpec = Annotated[
     Annotated[NoAdjustment, Tag("none")]
     | Annotated[ProbabilityShift, Tag("probability_shift")]
     | Annotated[LabelSmoothing, Tag("label_smoothing")]
     | Annotated[PluginAdjustment, Tag(PLUGIN)],
-    told_by("rule", "none", ("none", "probability_shift", "label_smoothing")),
+    told_by("rule", "none", _RULES),
 ]
 
 

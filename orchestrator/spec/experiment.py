@@ -81,6 +81,12 @@ class RunSpec(Section):
 class ExperimentSpec(RunSpec):
     """One experiment: one YAML file."""
 
+    seed: int = Field(
+        0,
+        ge=0,
+        lt=2_000_000_000,
+        description="Fixes splits, initial weights, data order, augmentation and drawn points; repeats use seeds above it.",
+    )
     name: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=60, description="Names the experiment and its folder."
     )
@@ -99,13 +105,14 @@ class ExperimentSpec(RunSpec):
         """Name of the experiment's folder, job and parent run."""
         return f"{self.name}-{self.hash[:8]}"
 
-    @property
-    def run_spec(self) -> RunSpec:
-        """The sections of one run, without what surrounds them.
+    def run_content(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The sections of one run as plain data, with the values at the dotted paths set.
 
         The teacher's training is written out, so that no variant or searched value changes it by accident.
         """
         content = self.model_dump(include=set(RunSpec.model_fields), exclude_unset=True)
-        if self.teacher is not None and self.teacher.checkpoint is None and self.teacher.training is None:
-            content = assign(content, {"teacher.training": self.training.model_dump(exclude_unset=True)})
-        return RunSpec.model_validate(content)
+        chosen = {path: values[path] for path in ("teacher", "teacher.training", "teacher.checkpoint") if path in values}
+        teacher = assign(content, chosen).get("teacher")
+        if isinstance(teacher, dict) and teacher.get("checkpoint") is None and teacher.get("training") is None:
+            values = {**values, "teacher.training": self.training.model_dump(exclude_unset=True)}
+        return assign(content, values)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +20,27 @@ from orchestrator.spec.problems import problems_of
 from orchestrator.spec.variants import check_search
 
 MAX_BYTES = 1_000_000
+MAX_VALUES = 100_000
+"""Values of a spec with its aliases written out; a few lines of them can stand for billions."""
 Lines = dict[tuple[str | int, ...], int]
 
 
 class _Loader(yaml.SafeLoader):
     """Safe YAML with the scalars of YAML 1.2: 1e-3 is a number, and on, off, yes and no are text."""
+
+
+def _scalar(convert: Callable[[str], Any]) -> Callable[[yaml.SafeLoader, yaml.ScalarNode], Any]:
+    def construct(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Any:
+        text = loader.construct_scalar(node)
+        try:
+            return convert(text)
+        except (ValueError, KeyError):
+            kind = node.tag.rpartition(":")[2]
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{_short(text)} cannot be read as {kind}", node.start_mark
+            ) from None
+
+    return construct
 
 
 _Loader.yaml_implicit_resolvers = {}
@@ -32,10 +51,28 @@ for _tag, _pattern, _first in (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
 ):
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
-_Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(loader.construct_scalar(node)))
-_Loader.add_constructor(
-    "tag:yaml.org,2002:float", lambda loader, node: float(loader.construct_scalar(node).replace(".inf", "inf").replace(".nan", "nan").lower())
-)
+_Loader.yaml_constructors = {
+    None: yaml.SafeLoader.construct_undefined,
+    "tag:yaml.org,2002:map": yaml.SafeLoader.construct_yaml_map,
+    "tag:yaml.org,2002:seq": yaml.SafeLoader.construct_yaml_seq,
+    "tag:yaml.org,2002:str": yaml.SafeLoader.construct_yaml_str,
+    "tag:yaml.org,2002:null": yaml.SafeLoader.construct_yaml_null,
+    "tag:yaml.org,2002:bool": _scalar(lambda text: {"true": True, "false": False}[text.lower()]),
+    "tag:yaml.org,2002:int": _scalar(int),
+    "tag:yaml.org,2002:float": _scalar(
+        lambda text: float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+    ),
+}
+
+
+class _Dumper(yaml.SafeDumper):
+    """Puts text in quotes that YAML 1.1 or 1.2 would read as something else."""
+
+
+_Dumper.yaml_implicit_resolvers = {
+    first: [*yaml.SafeDumper.yaml_implicit_resolvers.get(first, ()), *_Loader.yaml_implicit_resolvers.get(first, ())]
+    for first in {**yaml.SafeDumper.yaml_implicit_resolvers, **_Loader.yaml_implicit_resolvers}
+}
 
 
 def load_spec(
@@ -51,14 +88,13 @@ def load_spec(
     raw, lines = (dict(source), {}) if isinstance(source, Mapping) else _read(Path(source))
     values = overrides if isinstance(overrides, Mapping) else parse_overrides(overrides or ())
     raw = assign(raw, values)
-    lines = {loc: line for loc, line in lines.items() if not _overridden(loc, values)}
     try:
         spec = ExperimentSpec.model_validate(raw)
+        problems = check_search(spec, lines)
     except ValidationError as error:
-        raise SpecError(problems_of(error, ExperimentSpec, raw, lines), name) from None
-    problems = check_search(spec, lines)
+        problems = problems_of(error, ExperimentSpec, raw, lines)
     if problems:
-        raise SpecError(problems, name)
+        raise SpecError([replace(p, line=None) if _overridden(p.path, values) else p for p in problems], name)
     return spec
 
 
@@ -67,18 +103,18 @@ def parse_overrides(texts: Iterable[str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for text in texts:
         path, equals, value = text.partition("=")
-        if not equals or not path.strip():
+        if not equals or not all(path.strip().split(".")):
             raise UsageError(f"--set {text!r} is not of the form path=value", hint="such as search.num_samples=4")
-        try:
-            values[path.strip()] = yaml.load(value, _Loader)  # noqa: S506  (a SafeLoader)
-        except yaml.YAMLError as error:
-            raise UsageError(f"--set {text!r}: the value is not valid YAML: {_first_line(error)}") from None
+        values[path.strip()], _, problems = _parse(value)
+        if problems:
+            where = f"{problems[0].path} " if problems[0].path else ""
+            raise UsageError(f"--set {_short(text)}: the value: {where}{problems[0].rule}")
     return values
 
 
 def to_yaml(content: Any) -> str:
     """YAML text that `load_spec` reads back to the same values."""
-    return yaml.safe_dump(json.loads(json.dumps(content)), sort_keys=False, allow_unicode=True)
+    return str(yaml.dump(json.loads(json.dumps(content)), Dumper=_Dumper, sort_keys=False, allow_unicode=True))
 
 
 def _read(path: Path) -> tuple[dict[str, Any], Lines]:
@@ -91,17 +127,7 @@ def _read(path: Path) -> tuple[dict[str, Any], Lines]:
         raise SpecError([Problem("", "there is no such file")], source) from None
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError([Problem("", f"the file cannot be read: {error}")], source) from None
-    try:
-        node = yaml.compose(text, _Loader)
-        problems: list[Problem] = []
-        lines: Lines = {}
-        if node is not None:
-            _walk(node, (), lines, problems)
-        raw = yaml.load(text, _Loader) if not problems else None  # noqa: S506  (a SafeLoader)
-    except (yaml.YAMLError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = mark.line + 1 if mark else None
-        raise SpecError([Problem("", f"is not valid YAML: {_first_line(error)}", line=line)], source) from None
+    raw, lines, problems = _parse(text)
     if problems:
         raise SpecError(problems, source)
     if not isinstance(raw, dict):
@@ -109,13 +135,47 @@ def _read(path: Path) -> tuple[dict[str, Any], Lines]:
     return raw, lines
 
 
+def _parse(text: str) -> tuple[Any, Lines, list[Problem]]:
+    """The value of a YAML text, each field's line, and what keeps the text from being read."""
+    problems: list[Problem] = []
+    lines: Lines = {}
+    try:
+        node = yaml.compose(text, _Loader)
+        if node is None:
+            return None, lines, problems
+        if _size(node, {}) > MAX_VALUES:
+            return None, lines, [Problem("", f"has more than {MAX_VALUES} values: not a spec")]
+        _walk(node, (), lines, problems)
+        value = None if problems else yaml.load(text, _Loader)
+    except RecursionError:
+        return None, lines, [Problem("", "is not valid YAML: it is nested too deeply")]
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = mark.line + 1 if mark else None
+        return None, lines, [Problem("", f"is not valid YAML: {_first_line(error)}", line=line)]
+    return value, lines, problems
+
+
+def _size(node: yaml.Node, sizes: dict[int, float]) -> float:
+    """Values in a node, with what aliases stand for; infinite where one stands for what it is in."""
+    if id(node) not in sizes:
+        sizes[id(node)] = math.inf
+        inner = itertools.chain.from_iterable(node.value) if isinstance(node, yaml.MappingNode) else node.value
+        sizes[id(node)] = 1 + (0 if isinstance(node, yaml.ScalarNode) else sum(_size(n, sizes) for n in inner))
+    return sizes[id(node)]
+
+
 def _walk(node: yaml.Node, loc: tuple[str | int, ...], lines: Lines, problems: list[Problem]) -> None:
-    """Note each value's line, and refuse what YAML would let pass in silence: a key given twice."""
+    """Note each value's line, and refuse what YAML would let pass in silence: a key given twice, or not text."""
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
-            name = str(key.value)
             line = key.start_mark.line + 1
+            if key.tag != "tag:yaml.org,2002:str":
+                name = f" {key.value}" if isinstance(key, yaml.ScalarNode) else ""
+                problems.append(Problem(".".join(map(str, loc)), f"has the key{name}, which is not text", line=line))
+                continue
+            name = str(key.value)
             path = (*loc, name)
             if name in seen:
                 problems.append(Problem(".".join(map(str, path)), "is given twice", line=line))
@@ -128,9 +188,12 @@ def _walk(node: yaml.Node, loc: tuple[str | int, ...], lines: Lines, problems: l
             _walk(value, (*loc, index), lines, problems)
 
 
-def _overridden(loc: tuple[str | int, ...], values: Mapping[str, Any]) -> bool:
-    path = ".".join(str(part) for part in loc)
+def _overridden(path: str, values: Mapping[str, Any]) -> bool:
     return any(path == key or path.startswith(f"{key}.") for key in values)
+
+
+def _short(text: str, limit: int = 80) -> str:
+    return repr(text if len(text) <= limit else text[: limit - 3] + "...")
 
 
 def _first_line(error: BaseException) -> str:

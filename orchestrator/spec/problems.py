@@ -64,6 +64,8 @@ def _problem(details: ErrorDetails, model: type[BaseModel], raw: Any, lines: Lin
         rule, has_value = "unknown key", False
         close = nearest(str(loc[-1]), known)
         hint = f"did you mean {close!r}?" if close else f"known: {', '.join(known)}"
+    elif kind == "union_tag_not_found" and not isinstance(value, Mapping):
+        rule = "must be a mapping"
     elif kind in ("union_tag_invalid", "union_tag_not_found"):
         key = _tag_key(model, loc, raw)
         loc = (*loc, key)
@@ -80,7 +82,7 @@ def _problem(details: ErrorDetails, model: type[BaseModel], raw: Any, lines: Lin
         value=value,
         has_value=has_value,
         hint=hint,
-        line=_line(loc, lines),
+        line=line_of(path, lines),
     )
 
 
@@ -102,12 +104,14 @@ def _without_tags(loc: Sequence[str | int], raw: Any, *, missing: bool) -> tuple
     return tuple(kept)
 
 
-def _line(loc: tuple[str | int, ...], lines: Lines) -> int | None:
+def line_of(path: str, lines: Lines) -> int | None:
     """The line of the field itself, or of the nearest section around it that the file has."""
-    for end in range(len(loc), 0, -1):
-        if loc[:end] in lines:
-            return lines[loc[:end]]
-    return None
+    best, found = -1, None
+    for loc, line in lines.items():
+        start = ".".join(map(str, loc))
+        if len(start) > best and (path == start or path.startswith(f"{start}.")):
+            best, found = len(start), line
+    return found
 
 
 def fields_at(model: type[BaseModel], loc: Sequence[str | int], raw: Any) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import re
@@ -37,9 +38,18 @@ class RangeDomain(Section):
         return [self.low, self.high]
 
     @property
-    def grid(self) -> list[Any] | None:
-        """Every value of the domain, None where they cannot be counted."""
+    def size(self) -> int | None:
+        """Number of values in the domain, None where they cannot be counted."""
         return None
+
+    @property
+    def grid(self) -> list[Any]:
+        """Every value of the domain, where they can be counted."""
+        return []
+
+    def holds(self, value: Any) -> bool:
+        """Whether a value lies between the ends."""
+        return bool(self.low <= value <= self.high)
 
     def __str__(self) -> str:
         return f"{getattr(self, 'type', 'range')} {self.low:g} to {self.high:g}"
@@ -72,6 +82,10 @@ class QUniform(RangeDomain):
         return self
 
     @property
+    def size(self) -> int:
+        return round(self.high / self.q) - round(self.low / self.q) + 1
+
+    @property
     def grid(self) -> list[Any]:
         return [round(n * self.q, 12) for n in range(round(self.low / self.q), round(self.high / self.q) + 1)]
 
@@ -85,6 +99,10 @@ class RandInt(RangeDomain):
     type: Literal["randint"]
     low: int  # type: ignore[assignment]
     high: int  # type: ignore[assignment]
+
+    @property
+    def size(self) -> int:
+        return self.high - self.low + 1
 
     @property
     def grid(self) -> list[Any]:
@@ -115,8 +133,16 @@ class Choice(Section):
         return list(self.values)
 
     @property
+    def size(self) -> int:
+        return len(self.values)
+
+    @property
     def grid(self) -> list[Any]:
         return list(self.values)
+
+    def holds(self, value: Any) -> bool:
+        """Whether a value is one of the list."""
+        return value in self.values
 
     def __str__(self) -> str:
         return "one of " + ", ".join(str(value) for value in self.values)
@@ -148,16 +174,20 @@ class Constraint:
         return [side for side in (self.left, self.right) if _number(side) is None]
 
     def holds(self, look_up: Mapping[str, Any]) -> bool:
+        """Whether the rule holds; where a field is absent, as in another form of its section, it does."""
+        if any(path not in look_up for path in self.paths):
+            return True
         left, right = self._values(look_up)
         return bool(left <= right if self.operator == "<=" else left >= right)
 
     def repair(self, point: Mapping[str, Any], look_up: Mapping[str, Any]) -> dict[str, Any]:
-        """`point` with one searched value moved so that the rule holds."""
+        """`point` with one searched value moved so that the rule holds; as it is where neither is searched."""
         if self.holds(look_up):
             return dict(point)
         left, right = self._values(look_up)
-        moved = {self.left: right} if self.left in point else {self.right: left}
-        return {**point, **moved}
+        if self.left in point:
+            return {**point, self.left: right}
+        return {**point, self.right: left} if self.right in point else dict(point)
 
     def _values(self, look_up: Mapping[str, Any]) -> tuple[Any, Any]:
         return tuple(  # type: ignore[return-value]
@@ -166,10 +196,10 @@ class Constraint:
 
 
 def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return None
 
 
 def _constraint_text(text: str) -> str:
@@ -178,7 +208,7 @@ def _constraint_text(text: str) -> str:
     except ValueError as error:
         raise PydanticCustomError("rule", "{rule}", {"rule": str(error)}) from None
     if not constraint.paths:
-        raise PydanticCustomError("rule", "{rule}", {"rule": "must name at least one searched field"})
+        raise PydanticCustomError("rule", "{rule}", {"rule": "must name at least one field"})
     return text
 
 
@@ -221,8 +251,11 @@ class SearchSpec(Section):
     scheduler: SchedulerSpec = Field(
         NoScheduler(), description="What stops weak trials early: none or asha."
     )
-    num_samples: int = Field(
-        8, ge=1, description="Trials of each variant that has a space; with a grid: repeats of the whole grid."
+    num_samples: int | None = Field(
+        None,
+        ge=1,
+        le=10_000,
+        description="Trials of each variant that has a space, unset: 20; with a grid, repeats of it, unset: 1.",
     )
     space: dict[str, Domain] = Field({}, description="Dotted path: domain, for all variants.")
     variants: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9+._-]*$", max_length=40)], VariantSpec] = (
@@ -232,8 +265,13 @@ class SearchSpec(Section):
         [], description="Rules between searched values, such as 'distillation.temperature.min <= 2'."
     )
     final_seeds: int = Field(
-        3, ge=0, description="Fresh seeds that each variant's best configuration is run on, and tested."
+        3, ge=0, le=1000, description="Fresh seeds that each variant's best configuration is run on, and tested."
     )
+
+    @property
+    def samples(self) -> int:
+        """`num_samples`, or what it is when unset."""
+        return self.num_samples or (1 if self.sampler == "grid" else 20)
 
     @model_validator(mode="after")
     def _mode_fits_metric(self) -> Self:
@@ -248,7 +286,7 @@ class SearchSpec(Section):
             spaces = {"space": self.space} | {f"variants.{n}.space": v.space for n, v in self.variants.items()}
             for where, space in spaces.items():
                 for path, domain in space.items():
-                    if domain.grid is None:
+                    if domain.size is None:
                         raise broken_rule(
                             f"{where}.{path}", "cannot be a grid: use choice, quniform or randint", domain.type
                         )

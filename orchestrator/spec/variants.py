@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from orchestrator.errors import Problem
 from orchestrator.spec.experiment import ExperimentSpec, RunSpec, assign
-from orchestrator.spec.problems import Lines, problems_of
-from orchestrator.spec.search import SEARCHED_SECTIONS, VARIANT_SECTIONS, Constraint, Domain, VariantSpec
+from orchestrator.spec.problems import Lines, line_of, problems_of
+from orchestrator.spec.search import (
+    SEARCHED_SECTIONS,
+    VARIANT_SECTIONS,
+    Constraint,
+    Domain,
+    SearchSpec,
+    VariantSpec,
+)
 
 DEFAULT_VARIANT = "default"
 MAX_CORNERS = 256
 """Combinations of the ends of all domains up to which every one is checked."""
+MAX_GRID = 10_000
+"""Trials of one variant's grid, repeats included."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +46,28 @@ class Variant:
     def repaired(self, point: Mapping[str, Any]) -> dict[str, Any]:
         """The drawn point, moved where it breaks a constraint."""
         result = dict(point)
-        for constraint in self.constraints:
-            result = constraint.repair(result, {**flatten(self.run.model_dump()), **result})
+        # As often as there are constraints, as keeping one may break another.
+        for constraint in self.constraints * len(self.constraints):
+            result = constraint.repair(result, self.values_at(result))
         return result
 
     def keeps_constraints(self, point: Mapping[str, Any]) -> bool:
-        values = {**flatten(self.run.model_dump()), **point}
+        values = self.values_at(point) if self.constraints else {}
         return all(constraint.holds(values) for constraint in self.constraints)
+
+    def grid(self) -> Iterator[dict[str, Any]]:
+        """Every combination of the space's values that keeps the constraints."""
+        axes = [domain.grid for domain in self.space.values()]
+        points = (dict(zip(self.space, values, strict=True)) for values in itertools.product(*axes))
+        return filter(self.keeps_constraints, points)
+
+    def values_at(self, point: Mapping[str, Any]) -> dict[str, Any]:
+        """The run's fields at a point, by dotted path."""
+        return flatten(assign(self._fixed, point))
+
+    @cached_property
+    def _fixed(self) -> dict[str, Any]:
+        return self.run.model_dump()
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -67,9 +93,10 @@ def variants(spec: ExperimentSpec) -> list[Variant]:
 
 
 def _variant(spec: ExperimentSpec, name: str, arm: VariantSpec) -> Variant:
-    run = spec.run_spec.with_values(arm.set)
+    run = RunSpec.model_validate(spec.run_content(arm.set))
     space = {**spec.search.space, **arm.space}
-    known = {*flatten(run.model_dump()), *space}
+    chosen = (flatten({path: value}) for path, domain in space.items() for value in domain.extremes)
+    known = {*flatten(run.model_dump()), *space}.union(*chosen)
     constraints = [Constraint(text) for text in spec.search.constraints]
     return Variant(name, run, space, tuple(c for c in constraints if known.issuperset(c.paths)))
 
@@ -86,21 +113,25 @@ def check_search(spec: ExperimentSpec, lines: Lines) -> list[Problem]:
             set=_placed(f"{where}.set", given.set, VARIANT_SECTIONS, found),
             space=_placed(f"{where}.space", given.space, SEARCHED_SECTIONS, found),
         )
-        tree = assign(spec.run_spec.model_dump(exclude_unset=True), arm.set)
+        tree = spec.run_content(arm.set)
         try:
             variant = _variant(spec, name, arm)
         except ValidationError as error:
             found += [_relocated(p, f"{where}.set", arm.set) for p in problems_of(error, RunSpec, tree)]
             continue
         used |= {constraint.text for constraint in variant.constraints}
-        found += _check_space(variant, arm, tree)
+        if spec.search.sampler == "grid" and variant.space:
+            found += _check_grid(variant, arm, spec.search)
+        found += _check_space(variant, arm, tree, repair=spec.search.sampler != "grid")
     if not found:
         found += [
             Problem("search.constraints", "names a field that no variant has", text, True)
             for text in spec.search.constraints
             if text not in used
         ]
-    return [_with_line(problem, lines) for i, problem in enumerate(found) if problem not in found[:i]]
+    distinct = [problem for i, problem in enumerate(found) if problem not in found[:i]]
+    placed = [replace(problem, line=line_of(problem.path, lines)) for problem in distinct]
+    return sorted(placed, key=lambda problem: problem.line or 0)
 
 
 V = TypeVar("V")
@@ -111,17 +142,34 @@ def _placed(
 ) -> dict[str, V]:
     """The paths that may stand here; the others become problems."""
     placed = {path: value for path, value in paths.items() if path.split(".")[0] in sections}
-    for path in paths.keys() - placed.keys():
-        found.append(Problem(f"{where}.{path}", f"must begin with one of: {', '.join(sections)}"))
+    for path in paths:
+        if path not in placed:
+            found.append(Problem(f"{where}.{path}", f"must begin with one of: {', '.join(sections)}"))
     return placed
 
 
-def _check_space(variant: Variant, arm: VariantSpec, tree: dict[str, Any]) -> list[Problem]:
+def _check_grid(variant: Variant, arm: VariantSpec, search: SearchSpec) -> list[Problem]:
+    """Refuse a grid of too many points, or of none."""
+    where = f"search.variants.{variant.name}.space" if arm.space else "search.space"
+    count = math.prod(domain.size or 0 for domain in variant.space.values()) * search.samples
+    if count > MAX_GRID:
+        return [Problem(where, f"makes {count} trials of variant {variant.name!r}; a grid may have {MAX_GRID}")]
+    with contextlib.suppress(TypeError):
+        if next(variant.grid(), None) is None:
+            return [Problem("search.constraints", f"leaves no point of the grid of variant {variant.name!r}")]
+    return []
+
+
+def _check_space(variant: Variant, arm: VariantSpec, tree: dict[str, Any], *, repair: bool) -> list[Problem]:
     """Validate the run at the ends of its domains; one problem a domain and field."""
     found: dict[tuple[str, str], Problem] = {}
     for corner in _corners(variant.space):
         try:
-            point = variant.repaired(corner)
+            point = variant.repaired(corner) if repair else corner
+            if not variant.keeps_constraints(point):
+                if repair or not variant.space:
+                    found.setdefault(("", ""), _constraint_problem(variant, point))
+                continue
             variant.run.with_values(point)
         except ValidationError as error:
             for problem in problems_of(error, RunSpec, assign(tree, corner)):
@@ -129,9 +177,31 @@ def _check_space(variant: Variant, arm: VariantSpec, tree: dict[str, Any]) -> li
                 path = path or next(iter(point))
                 found.setdefault((path, problem.path), _domain_problem(variant, arm, path, point, problem))
         except TypeError:
-            path = next(iter(corner))
-            found.setdefault((path, ""), Problem("search.constraints", f"cannot compare values in {variant.name}"))
+            found.setdefault(("", ""), Problem("search.constraints", f"cannot compare values in {variant.name}"))
+        else:
+            for path in (path for path, domain in variant.space.items() if not domain.holds(point[path])):
+                found.setdefault((path, ""), _moved_problem(arm, variant, path, point))
     return list(found.values())
+
+
+def _constraint_problem(variant: Variant, point: Mapping[str, Any]) -> Problem:
+    values = variant.values_at(point)
+    broken = next(constraint for constraint in variant.constraints if not constraint.holds(values))
+    named = ", ".join(f"{path} = {values[path]}" for path in broken.paths)
+    return Problem(
+        "search.constraints",
+        f"cannot be kept in variant {variant.name!r}: with {named}, {broken.text!r} does not hold",
+        hint="no searched value can be moved so that all rules hold; narrow a domain",
+    )
+
+
+def _moved_problem(arm: VariantSpec, variant: Variant, path: str, point: Mapping[str, Any]) -> Problem:
+    where = f"search.variants.{variant.name}.space" if path in arm.space else "search.space"
+    return Problem(
+        f"{where}.{path}",
+        f"a rule under search.constraints moves it to {point[path]}, out of its domain",
+        hint="widen this domain, or narrow that of the other field",
+    )
 
 
 def _domain_problem(
@@ -157,10 +227,10 @@ def _corners(space: Mapping[str, Domain]) -> Iterator[dict[str, Any]]:
     """Points at the ends of the domains: all combinations, or where they are many, those of one section."""
     ends = {path: domain.extremes for path, domain in space.items()}
     if math.prod(len(values) for values in ends.values()) <= MAX_CORNERS:
-        yield from (dict(zip(ends, values, strict=True)) for values in itertools.product(*ends.values()) if ends)
+        yield from (dict(zip(ends, values, strict=True)) for values in itertools.product(*ends.values()))
         return
     first = {path: values[0] for path, values in ends.items()}
-    sections = itertools.groupby(sorted(ends), key=lambda path: path.rpartition(".")[0])
+    sections = itertools.groupby(sorted(ends), key=lambda path: path.partition(".")[0])
     for _, paths in sections:
         group = list(paths)
         for values in itertools.islice(itertools.product(*(ends[path] for path in group)), 16 * MAX_CORNERS):
@@ -168,19 +238,8 @@ def _corners(space: Mapping[str, Domain]) -> Iterator[dict[str, Any]]:
 
 
 def _relocated(problem: Problem, where: str, keys: Mapping[str, Any]) -> Problem:
-    inside = any(problem.path == key or problem.path.startswith(f"{key}.") for key in keys)
-    path = f"{where}.{problem.path}" if inside else where
-    rule = problem.rule if inside else f"{problem.path} {problem.rule}"
-    return Problem(path, rule, problem.value, problem.has_value, problem.hint)
-
-
-def _with_line(problem: Problem, lines: Lines) -> Problem:
-    """Find the line by the longest key of the file that the problem's path starts with."""
-    best: tuple[int, int] | None = None
-    for loc, line in lines.items():
-        path = ".".join(str(part) for part in loc)
-        if problem.path == path or problem.path.startswith(f"{path}."):
-            best = max(best or (0, 0), (len(path), line))
-    return Problem(
-        problem.path, problem.rule, problem.value, problem.has_value, problem.hint, best[1] if best else None
-    )
+    if any(problem.path == key or problem.path.startswith(f"{key}.") for key in keys):
+        return replace(problem, path=f"{where}.{problem.path}")
+    below = next((key for key in keys if key.startswith(f"{problem.path}.")), None)
+    path = f"{where}.{below}" if below else where
+    return replace(problem, path=path, rule=f"{problem.path}: {problem.rule}")

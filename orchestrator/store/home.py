@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import glob
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -52,6 +55,8 @@ class Home:
         try:
             for folder in (self.path / "experiments", self.path / "teachers"):
                 folder.mkdir(parents=True, exist_ok=True)
+                if not os.access(folder, os.W_OK):
+                    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
             free = shutil.disk_usage(self.path).free
         except OSError as error:
             raise OrchestratorError(
@@ -77,7 +82,7 @@ class Home:
         """The experiment of this name or id; of several with one name, the one that ran last."""
         experiments = self.experiments()
         for folder in experiments:
-            if name in (folder.id, folder.spec().name):
+            if name in (folder.id, folder.name):
                 return folder
         known = [folder.id for folder in experiments]
         close = nearest(name, known)
@@ -97,6 +102,12 @@ class ExperimentFolder:
     @property
     def id(self) -> str:
         return self.path.name
+
+    @property
+    def name(self) -> str:
+        """The spec's name: the id without the hash."""
+        match = re.fullmatch(r"(.+)-[0-9a-f]{8}(\.before-.+)?", self.id)
+        return match.group(1) if match else self.id
 
     @property
     def log(self) -> Path:
@@ -126,7 +137,8 @@ class ExperimentFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path / "lock")
         try:
-            lock.acquire(timeout=0)
+            # Whoever asks `is_running` holds it for a moment.
+            lock.acquire(timeout=0.5)
         except Timeout:
             raise UsageError(
                 f"the experiment {self.id} is already running in another process",
@@ -144,8 +156,9 @@ class ExperimentFolder:
         if self.path.exists():
             if self.is_running():
                 raise UsageError(f"the experiment {self.id} is running in another process", hint="stop it first")
-            stamp = time.strftime("%Y%m%d-%H%M%S")
-            self.path.rename(self.path.with_name(f"{self.path.name}.before-{stamp}"))
+            stamp = f"{self.path.name}.before-{time.strftime('%Y%m%d-%H%M%S')}"
+            taken = sum(1 for _ in self.path.parent.glob(f"{glob.escape(stamp)}*"))
+            self.path.rename(self.path.with_name(f"{stamp}-{taken + 1}" if taken else stamp))
 
 
 class TrialFolder:
@@ -190,8 +203,11 @@ class TrialFolder:
 def write_atomically(path: Path, text: str) -> None:
     """Write a file such that a reader or a crash sees the old or the new content, never a part."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

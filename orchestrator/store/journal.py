@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import time
@@ -28,7 +30,10 @@ class Journal:
         events = []
         for number, line in enumerate(lines[:-1], start=1):
             try:
-                events.append(json.loads(line))
+                event = json.loads(line)
+                if not isinstance(event, dict):
+                    raise ValueError
+                events.append(event)
             except ValueError:
                 raise CheckpointError(
                     f"{self.path}, line {number}: damaged", hint="delete that line, or start over with --fresh"
@@ -40,14 +45,20 @@ class Journal:
         return events
 
     def append(self, event: Mapping[str, Any]) -> None:
-        """Write one event and wait until it is on disk."""
+        """Write one event and wait until it is on disk; nothing of it stays where that fails."""
         first = not self.path.exists() or self.path.stat().st_size == 0
         stamp = {"version": VERSION} if first else {}
-        line = json.dumps({**stamp, **event, "at": time.time()}) + "\n"
-        with self.path.open("ab") as file:
-            file.write(line.encode())
-            file.flush()
-            os.fsync(file.fileno())
+        line = (json.dumps({**stamp, **event, "at": time.time()}) + "\n").encode()
+        with self.path.open("ab", buffering=0) as file:
+            whole = file.tell()
+            try:
+                if file.write(line) < len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+                os.fsync(file.fileno())
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    file.truncate(whole)
+                raise
 
     def repair(self) -> None:
         """Cut off what a crash left of an unfinished line; called before the first `append` of a session."""

@@ -1,0 +1,122 @@
+"""What a one-worker trial costs beyond its training, with tracking, beside Ray Tune's own floor.
+
+Runs 50 trials of near-zero work (one epoch on ten images) one after the other, and prints medians:
+  floor     a Tune class trainable that returns at once, on a reused actor, with no tracking
+  work      the same training without Ray or MLflow, in a plain loop
+  trial     the orchestrator, from the end of one trial to the end of the next, MLflow included
+  overhead  trial - work
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from orchestrator import load_spec, run
+from orchestrator.execution.cluster import quiet_settings
+from orchestrator.store.home import Home
+
+TRIALS = 50
+SPEC: dict[str, Any] = {
+    "name": "overhead",
+    "data": {"dataset": "digits", "train_samples": 10, "validation_fraction": 0.02},
+    "student": {"model": "resnet8", "width": 0.125},
+    "distillation": {"ce_weight": 1.0, "kd_weight": 0.0},
+    "training": {"epochs": 1, "batch_size": 10},
+    "search": {
+        "sampler": "random",
+        "num_samples": TRIALS + 1,
+        "final_seeds": 0,
+        "space": {"training.optimizer.lr": {"type": "loguniform", "low": 0.001, "high": 0.1}},
+    },
+    "resources": {"max_concurrent_trials": 1},
+}
+
+
+def gaps(times: list[float]) -> float:
+    """Median of the times between neighbours, in milliseconds."""
+    return 1000 * statistics.median(later - earlier for earlier, later in zip(times, times[1:], strict=False))
+
+
+def floor(folder: Path) -> float:
+    """A trial of bare Ray Tune."""
+    from ray import tune
+
+    ends: list[float] = []
+
+    class Nothing(tune.Trainable):
+        def setup(self, config: dict[str, Any]) -> None:
+            pass
+
+        def reset_config(self, new_config: dict[str, Any]) -> bool:
+            return True
+
+        def step(self) -> dict[str, Any]:
+            return {"value": 0.0, "done": True}
+
+    class Ends(tune.Callback):
+        def on_trial_complete(self, **info: Any) -> None:
+            ends.append(time.monotonic())
+
+        def __getstate__(self) -> dict[str, Any]:
+            return {}
+
+    tune.Tuner(
+        tune.with_resources(Nothing, {"cpu": 1}),
+        param_space={"x": tune.uniform(0, 1)},
+        tune_config=tune.TuneConfig(num_samples=TRIALS + 1, max_concurrent_trials=1, reuse_actors=True),
+        run_config=tune.RunConfig(
+            storage_path=str(folder),
+            verbose=0,
+            callbacks=[Ends()],
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+        ),
+    ).fit()
+    return gaps(ends)
+
+
+def work(folder: Path) -> float:
+    """A trial in a plain loop, in milliseconds."""
+    import torch
+
+    from orchestrator.execution.job import Job
+    from orchestrator.execution.session import Cache, Session
+
+    torch.set_num_threads(1)
+    content = load_spec(SPEC).run_content({})
+    cache, ends = Cache(), []
+    for n in range(TRIALS + 1):
+        Session(Job(f"work-{n}", "search", content, 0, str(folder / f"{n}"), None), cache).train_epoch()
+        ends.append(time.monotonic())
+    return gaps(ends)
+
+
+def trial(folder: Path) -> float:
+    """A trial of the orchestrator, in milliseconds."""
+    spec = load_spec(SPEC)
+    run(spec, home=folder)
+    events = Home(folder).experiment(spec).journal.read()
+    return gaps([event["at"] for event in events if event["event"] == "ended"])
+
+
+def main() -> None:
+    quiet_settings()
+    import ray
+
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        ray.init(address="local", num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+        bare, ours = floor(folder / "floor"), trial(folder / "home")
+        ray.shutdown()
+        alone = work(folder / "work")
+    print(f"floor    {bare:7.1f} ms a trial of bare Ray Tune")
+    print(f"work     {alone:7.1f} ms a trial in a plain loop")
+    print(f"trial    {ours:7.1f} ms a trial of the orchestrator, MLflow included")
+    print(f"overhead {ours - alone:7.1f} ms a trial, {(ours - alone) / bare:.1f} x the floor (aim: at most 100 ms)")
+
+
+if __name__ == "__main__":
+    main()

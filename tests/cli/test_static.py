@@ -1,0 +1,251 @@
+"""validate, plan, schema and help: what they print, where, and their exit codes."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from orchestrator.cli import main
+
+SPEC = """\
+name: tiny
+data: {dataset: digits}
+teacher: {model: resnet14}
+student: {model: resnet8}
+training: {epochs: 5}
+search:
+  sampler: random
+  num_samples: 4
+  space: {training.optimizer.lr: {type: loguniform, low: 0.01, high: 0.2}}
+  variants:
+    kd: {}
+    dtd: {set: {distillation.temperature: {method: flsw}}}
+"""
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(SPEC)
+    return path
+
+
+@pytest.fixture
+def bad(tmp_path: Path) -> Path:
+    path = tmp_path / "bad.yaml"
+    path.write_text(SPEC.replace("epochs", "epocs") + "seed: .nan\n")
+    return path
+
+
+@pytest.fixture
+def run(capsys, monkeypatch) -> Any:
+    """Runs a command in this process; gives its exit code, stdout and stderr."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as caught:
+            main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return int(caught.value.code or 0), captured.out, captured.err
+
+    return run
+
+
+def outside(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "orchestrator", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
+
+
+# As a process
+
+
+def test_a_good_spec_in_a_process_of_its_own(spec: Path, tmp_path: Path) -> None:
+    started = time.monotonic()
+    done = outside("validate", spec, cwd=tmp_path)
+    assert time.monotonic() - started < 5
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"{spec}: valid; experiment tiny-")
+    # Nothing is written by looking.
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny.yaml"]
+
+
+def test_a_bad_spec_in_a_process_of_its_own(bad: Path) -> None:
+    done = outside("validate", bad)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "training.epocs (line 5): unknown key; did you mean 'epochs'?" in done.stderr
+    assert "seed (line 13): nan: must be a" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_debug_shows_the_traceback(bad: Path) -> None:
+    done = outside("validate", bad, "--debug")
+    assert done.returncode != 0
+    assert "Traceback" in done.stderr
+    assert "SpecError" in done.stderr
+
+
+def test_a_reader_that_leaves_early_is_no_fault(spec: Path) -> None:
+    done = subprocess.run(
+        f"'{sys.executable}' -m orchestrator schema | head -1",
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "{\n"
+    assert "Traceback" not in done.stderr
+
+
+# In this process
+
+
+def test_validate_as_json(run, spec: Path, bad: Path, tmp_path: Path) -> None:
+    code, out, err = run("validate", spec, "--format", "json")
+    data = json.loads(out)
+    assert (code, err) == (0, "")
+    assert data["valid"] is True
+    assert data["name"] == "tiny"
+    assert data["id"] == f"tiny-{data['hash'][:8]}"
+
+    code, out, err = run("validate", bad, "--format", "json")
+    assert (code, err) == (2, "")
+    data = json.loads(out, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert data["valid"] is False
+    first, second = data["problems"]
+    assert first == {
+        "path": "training.epocs",
+        "rule": "unknown key",
+        "value": None,
+        "has_value": False,
+        "hint": "did you mean 'epochs'?",
+        "line": 5,
+    } | {"value": first["value"]}
+    assert (second["path"], second["line"], second["value"]) == ("seed", 13, "nan")
+
+    code, out, err = run("validate", tmp_path / "absent.yaml", "--format", "json")
+    assert code == 2
+    assert json.loads(out)["problems"][0]["rule"] == "there is no such file"
+
+
+def test_overrides_reach_the_spec(run, spec: Path) -> None:
+    _, plain, _ = run("validate", spec, "--format", "json")
+    code, changed, _ = run("validate", spec, "--set", "seed=3", "--set", "name=other", "--format", "json")
+    assert code == 0
+    assert json.loads(changed)["name"] == "other"
+    assert json.loads(changed)["hash"] != json.loads(plain)["hash"]
+    code, out, err = run("validate", spec, "--set", "training.epochs=-1")
+    assert (code, out) == (2, "")
+    assert "training.epochs: -1: must be >= 1" in err.replace("\n", " ")
+
+
+def test_plan_as_json_and_as_a_table(run, spec: Path) -> None:
+    code, out, err = run("plan", spec, "--format", "json")
+    assert (code, err) == (0, "")
+    data = json.loads(out)
+    assert (data["search_trials"], data["final_trials"], data["student_epochs"]) == (8, 6, 70)
+    assert [variant["name"] for variant in data["variants"]] == ["kd", "dtd"]
+    assert data["concurrent_trials"] >= 1
+
+    code, out, err = run("plan", spec)
+    assert (code, err) == (0, "")
+    for text in (
+        "tiny (tiny-",
+        "train the teacher resnet14 for 5 epochs",
+        "training.optimizer.lr",
+        "loguniform 0.01 to 0.2",
+        "8 search trials",
+        "6 final runs",
+        "70 student-epochs",
+    ):
+        assert text in out
+
+
+def test_plan_says_how_much_is_missing(run, spec: Path) -> None:
+    code, out, err = run("plan", spec, "--set", "resources.cpus_per_worker=100000", "--format", "json")
+    assert (code, out) == (1, "")
+    assert "a trial needs 100000 CPUs" in err
+
+
+def test_schema_is_a_json_schema_of_specs(run) -> None:
+    code, out, err = run("schema")
+    assert (code, err) == (0, "")
+    schema = json.loads(out)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert {"name", "data", "student"} <= set(schema["required"])
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["-h"], ["validate", "--help"], ["plan", "-h"], ["run", "--help"]]
+)
+def test_help(run, arguments: list[str]) -> None:
+    code, out, err = run(*arguments)
+    assert (code, err) == (0, "")
+    assert "Usage: orchestrator" in out
+
+
+def test_help_begins_with_examples_and_lists_the_commands(run) -> None:
+    _, out, _ = run("--help")
+    for text in (
+        "orchestrator validate specs/quickstart.yaml",
+        "validate",
+        "plan",
+        "run",
+        "results",
+        "status",
+        "schema",
+    ):
+        assert text in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["validat"], "No such command 'validat'"),
+        (["validate"], "Missing argument"),
+        (["validate", "SPEC", "--sett", "a=1"], "No such option"),
+        (["validate", "SPEC", "--format", "xml"], "'xml' is not one of 'table', 'json'"),
+        (["validate", "SPEC", "extra"], "unexpected extra argument"),
+        (["validate", "SPEC", "--set", "epochs"], "--set 'epochs' is not of the form path=value"),
+        (["validate", "SPEC", "--set", "seed=[1"], "not valid YAML"),
+        (["validate", "absent.yaml"], "there is no such file"),
+        (["plan", "absent.yaml"], "there is no such file"),
+        (["run", "absent.yaml"], "there is no such file"),
+        (["run", "SPEC", "--resume", "--fresh"], "--resume and --fresh exclude each other"),
+    ],
+)
+def test_wrong_use_is_exit_code_2_and_no_traceback(
+    run, spec: Path, tmp_path: Path, monkeypatch, arguments: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(*(str(spec) if argument == "SPEC" else argument for argument in arguments))
+    assert (code, out) == (2, "")
+    assert message in err
+    assert "Traceback" not in err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny.yaml"]
+
+
+def test_without_a_command_the_help_is_shown(run) -> None:
+    code, out, err = run()
+    assert code == 2
+    assert "Usage: orchestrator" in out + err
+
+
+def test_resume_of_what_never_ran(run, spec: Path, tmp_path: Path) -> None:
+    code, _, err = run("run", spec, "--resume", "--home", tmp_path / "home")
+    assert code == 2
+    assert "there is nothing to continue: tiny-" in err
+
+
+@pytest.mark.parametrize("command", ["results", "status"])
+def test_there_are_no_experiments_yet(run, tmp_path: Path, command: str) -> None:
+    code, out, err = run(command, "--home", tmp_path / "home")
+    assert (code, out) == (2, "")
+    assert "no experiment has run in" in err
+    code, _, err = run(command, "tiny", "--home", tmp_path / "home")
+    assert code == 2
+    assert "there is no experiment 'tiny'" in err

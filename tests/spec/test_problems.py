@@ -1,0 +1,412 @@
+"""What a wrong spec is told: dotted path, value, rule, hint and line, every problem at once."""
+
+import math
+
+import pytest
+
+from orchestrator.errors import Problem, SpecError
+from orchestrator.spec import load_spec
+
+HEAD = """\
+name: tiny
+data: {dataset: digits}
+teacher: {model: resnet14}
+student: {model: resnet8}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "line", "rule", "hint"),
+    [
+        # Unknown keys, with the nearest name or all there are.
+        ("trainig: {epochs: 3}\n", "trainig", 5, "unknown key", "did you mean 'training'?"),
+        (
+            "training:\n  epochs: 3\n  batchsize: 4\n",
+            "training.batchsize",
+            7,
+            "unknown key",
+            "did you mean 'batch_size'?",
+        ),
+        (
+            "resources:\n  colour: red\n",
+            "resources.colour",
+            6,
+            "unknown key",
+            "known: cpus_per_worker, gpus_per_worker, max_concurrent_trials, num_workers",
+        ),
+        # A section's form decides which keys it may have.
+        (
+            "distillation:\n  temperature:\n    method: constant\n    gamma: 2\n",
+            "distillation.temperature.gamma",
+            8,
+            "unknown key",
+            "known: base, method",
+        ),
+        (
+            "distillation:\n  temperature:\n    method: flsw\n    gama: 2\n",
+            "distillation.temperature.gama",
+            8,
+            "unknown key",
+            "did you mean 'gamma'?",
+        ),
+        (
+            "training:\n  optimizer:\n    momentun: 0\n",
+            "training.optimizer.momentun",
+            7,
+            "unknown key",
+            "did you mean 'momentum'?",
+        ),
+        (
+            "training:\n  optimizer: {method: adamw,\n    momentum: 0}\n",
+            "training.optimizer.momentum",
+            7,
+            "unknown key",
+            "known: lr, method, weight_decay",
+        ),
+        # Names of forms.
+        (
+            "training:\n  optimizer:\n    method: sdg\n",
+            "training.optimizer.method",
+            7,
+            "must be one of 'sgd', 'adamw'",
+            "did you mean 'sgd'?",
+        ),
+        (
+            "search:\n  scheduler:\n    method: ashaa\n",
+            "search.scheduler.method",
+            7,
+            "must be one of 'none', 'asha'",
+            "did you mean 'asha'?",
+        ),
+        (
+            "search:\n  space:\n    training.epochs:\n      type: unifrom\n      low: 1\n      high: 2\n",
+            "search.space.training.epochs.type",
+            8,
+            "must be one of 'uniform', 'loguniform', 'quniform', 'randint', 'lograndint', 'choice'",
+            "did you mean 'uniform'?",
+        ),
+        (
+            "search:\n  space:\n    training.epochs: {low: 1, high: 2}\n",
+            "search.space.training.epochs.type",
+            7,
+            "needs the key 'type'",
+            None,
+        ),
+        # Names of methods, models and data sets.
+        (
+            "distillation: {temperature: {method: flws}}\n",
+            "distillation.temperature.method",
+            5,
+            "is not a known temperature; did you mean 'flsw'? known: constant, cwsm, flsw",
+            None,
+        ),
+        (
+            "distillation: {adjustment: {rule: shift}}\n",
+            "distillation.adjustment.rule",
+            5,
+            "is not a known adjustment; known: label_smoothing, none, probability_shift",
+            None,
+        ),
+        # Rules between fields.
+        (
+            "distillation:\n  temperature:\n    method: flsw\n    min: 5\n    base: 4\n",
+            "distillation.temperature.min",
+            8,
+            "must be <= base (4.0)",
+            None,
+        ),
+        (
+            "distillation:\n  temperature:\n    method: cwsm\n    max: 3\n",
+            "distillation.temperature.max",
+            8,
+            "must be >= base (4.0)",
+            None,
+        ),
+        (
+            "distillation:\n  ce_weight: 0\n  kd_weight: 0\n",
+            "distillation.kd_weight",
+            7,
+            "must be above 0 where ce_weight is 0: there would be no loss",
+            None,
+        ),
+        (
+            "training:\n  epochs: 10\n  schedule:\n    milestones: [5, 10]\n",
+            "training.schedule.milestones",
+            8,
+            "must rise and lie between 0 and epochs (10)",
+            None,
+        ),
+        (
+            "training:\n  schedule: {milestones: [5, 3]}\n",
+            "training.schedule.milestones",
+            6,
+            "must rise and lie between 0 and epochs (240)",
+            None,
+        ),
+        (
+            "training:\n  epochs: 10\n  schedule:\n    warmup_epochs: 10\n",
+            "training.schedule.warmup_epochs",
+            8,
+            "must be below epochs (10)",
+            None,
+        ),
+        (
+            "training:\n  optimizer: {momentum: 0}\n",
+            "training.optimizer.nesterov",
+            6,
+            "must be false where momentum is 0",
+            None,
+        ),
+        ("search:\n  metric: val/loss\n", "search.mode", 5, "must be min for metric val/loss", None),
+        (
+            "search:\n  space:\n    training.epochs: {type: randint, low: 3,\n      high: 3}\n",
+            "search.space.training.epochs.high",
+            8,
+            "must be > low (3)",
+            None,
+        ),
+        (
+            "search:\n  space:\n    training.optimizer.lr: {type: loguniform, low: 0, high: 1}\n",
+            "search.space.training.optimizer.lr.low",
+            7,
+            "must be > 0 on a logarithmic scale",
+            None,
+        ),
+        (
+            "search:\n  space:\n    training.optimizer.lr: {type: quniform, low: 0.1, high: 1, q: 0.25}\n",
+            "search.space.training.optimizer.lr.low",
+            7,
+            "must be a multiple of q (0.25)",
+            None,
+        ),
+        (
+            "search:\n  sampler: grid\n  space:\n    training.epochs: {type: randint, low: 1, high: 2}\n"
+            "    training.optimizer.lr: {type: uniform, low: 0.1, high: 1}\n",
+            "search.space.training.optimizer.lr",
+            9,
+            "cannot be a grid: use choice, quniform or randint",
+            None,
+        ),
+        (
+            "search:\n  space:\n    training.epochs: {type: choice, values: [3, 4, 3]}\n",
+            "search.space.training.epochs.values",
+            7,
+            "must differ from each other",
+            None,
+        ),
+        (
+            "search:\n  constraints:\n  - a < b\n",
+            "search.constraints.0",
+            7,
+            "'a < b' is not of the form 'path <= path' or 'path >= path'",
+            None,
+        ),
+        (
+            "search:\n  constraints: [1 <= 2]\n",
+            "search.constraints.0",
+            6,
+            "must name at least one field",
+            None,
+        ),
+        # Types.
+        ("training: {epochs: 2.5}\n", "training.epochs", 5, "must be a whole number", None),
+        ("training: {epochs: '3'}\n", "training.epochs", 5, "must be a whole number", None),
+        ("training: {epochs: true}\n", "training.epochs", 5, "must be a whole number", None),
+        ("training: {epochs: null}\n", "training.epochs", 5, "must be a whole number", None),
+        ("training: {optimizer: {lr: false}}\n", "training.optimizer.lr", 5, "must be a number", None),
+        ("training:\n", "training", 5, "must be a mapping", None),
+        ("training: [1]\n", "training", 5, "must be a mapping", None),
+        ("training: {optimizer: [1]}\n", "training.optimizer", 5, "must be a mapping", None),
+        ("distillation:\n  temperature: flsw\n", "distillation.temperature", 6, "must be a mapping", None),
+        (
+            "training:\n  schedule:\n    milestones:\n    - 1\n    - x\n",
+            "training.schedule.milestones.1",
+            9,
+            "must be a number",
+            None,
+        ),
+        (
+            "training: {schedule: {milestones: 3}}\n",
+            "training.schedule.milestones",
+            5,
+            "must be a list",
+            None,
+        ),
+        ("tracking: {uri: 3}\n", "tracking.uri", 5, "must be text", None),
+        ("search: {space: [1]}\n", "search.space", 5, "must be a mapping", None),
+        ("search: {variants: {kd: }}\n", "search.variants.kd", 5, "must be a mapping", None),
+        # Ranges.
+        ("seed: -1\n", "seed", 5, "must be >= 0", None),
+        ("seed: 2000000000\n", "seed", 5, "must be < 2000000000", None),
+        ("training: {epochs: 0}\n", "training.epochs", 5, "must be >= 1", None),
+        ("training: {optimizer: {momentum: 1}}\n", "training.optimizer.momentum", 5, "must be < 1.0", None),
+        ("distillation: {ce_weight: -0.1}\n", "distillation.ce_weight", 5, "must be >= 0.0", None),
+        (
+            "distillation: {temperature: {base: 0}}\n",
+            "distillation.temperature.base",
+            5,
+            "must be > 0.0",
+            None,
+        ),
+        (
+            "distillation: {adjustment: {rule: label_smoothing, epsilon: 1.1}}\n",
+            "distillation.adjustment.epsilon",
+            5,
+            "must be <= 1.0",
+            None,
+        ),
+        ("resources: {num_workers: 0}\n", "resources.num_workers", 5, "must be >= 1", None),
+        ("search: {num_samples: 10001}\n", "search.num_samples", 5, "must be <= 10000", None),
+        (
+            "search: {space: {training.epochs: {type: choice, values: []}}}\n",
+            "search.space.training.epochs.values",
+            5,
+            "must not be empty",
+            None,
+        ),
+        (
+            "search: {variants: {-kd: {}}}\n",
+            "search.variants.-kd",
+            5,
+            "must match the pattern ^[A-Za-z0-9][A-Za-z0-9+._-]*$",
+            None,
+        ),
+        (
+            "training: {precision: float16}\n",
+            "training.precision",
+            5,
+            "must be 'auto', 'float32' or 'bf16'",
+            None,
+        ),
+        # Numbers that are none.
+        ("training: {optimizer: {lr: .nan}}\n", "training.optimizer.lr", 5, "must be a finite number", None),
+        ("training: {optimizer: {lr: .inf}}\n", "training.optimizer.lr", 5, "must be a finite number", None),
+        ("training: {optimizer: {lr: -.INF}}\n", "training.optimizer.lr", 5, "must be a finite number", None),
+        ("training: {optimizer: {lr: 1e999}}\n", "training.optimizer.lr", 5, "must be a finite number", None),
+    ],
+)
+def test_one_problem(problems, text: str, path: str, line: int, rule: str, hint: str | None) -> None:
+    (problem,) = problems(HEAD + text)
+    assert (problem.path, problem.line, problem.rule, problem.hint) == (path, line, rule, hint)
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "line", "rule"),
+    [
+        ("name: tiny\nstudent: {model: resnet8}\nteacher: {model: resnet8}\n", "data", None, "is required"),
+        (
+            "data:\n  root: x\nname: a\nstudent: {model: resnet8}\nteacher: {model: resnet8}\n",
+            "data.dataset",
+            1,
+            "is required",
+        ),
+        (HEAD.replace("name: tiny\n", ""), "name", None, "is required"),
+        (
+            HEAD.replace("teacher: {model: resnet14}\n", ""),
+            "teacher",
+            None,
+            "is needed where distillation.kd_weight is above 0",
+        ),
+        (
+            HEAD.replace("name: tiny", "name: a/b"),
+            "name",
+            1,
+            "must match the pattern ^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        ),
+        (HEAD.replace("name: tiny", "name: " + "x" * 61), "name", 1, "must have at most 60 characters"),
+        (
+            HEAD.replace("resnet14}", "resnet14, checkpoint: x.safetensors, train_samples: 5}"),
+            "teacher.train_samples",
+            3,
+            "has no effect with teacher.checkpoint; remove one",
+        ),
+        (
+            HEAD.replace("digits", "digit"),
+            "data.dataset",
+            2,
+            "is not a known dataset; did you mean 'digits'? known: digits, fashion-mnist",
+        ),
+    ],
+)
+def test_one_problem_of_the_head(problems, text: str, path: str, line: int | None, rule: str) -> None:
+    (problem,) = problems(text)
+    assert (problem.path, problem.line, problem.rule) == (path, line, rule)
+
+
+def test_an_unknown_model_lists_the_known_ones(problems) -> None:
+    (problem,) = problems(HEAD.replace("resnet8", "resnet21"))
+    assert (problem.path, problem.line, problem.value) == ("student.model", 4, "resnet21")
+    assert "did you mean 'resnet" in problem.rule
+    assert "resnet8" in problem.rule
+    assert "resnet110" in problem.rule
+
+
+def test_the_value_is_told(problems) -> None:
+    (problem,) = problems(HEAD + "training: {optimizer: {lr: -0.5}}\n")
+    assert problem.has_value
+    assert problem.value == -0.5
+    assert str(problem) == "training.optimizer.lr (line 5): -0.5: must be > 0.0"
+    (problem,) = problems(HEAD + "training: {optimizer: {lr: .nan}}\n")
+    assert math.isnan(problem.value)
+
+
+def test_all_problems_are_told_together_in_the_order_of_the_file(problems) -> None:
+    found = problems(
+        "name: a b\n"
+        "seed: -3\n"
+        "data:\n"
+        "  dataset: digit\n"
+        "  sead: 1\n"
+        "student: {model: resnet8, width: 0}\n"
+        "teacher:\n"
+        "  model: resnet14\n"
+        "  training: {epochs: x}\n"
+        "distillation:\n"
+        "  temperature: {method: flsw, gamma: -1, beta: .inf}\n"
+        "search:\n"
+        "  num_samples: 0\n"
+    )
+    assert [(problem.path, problem.line) for problem in found] == [
+        ("name", 1),
+        ("seed", 2),
+        ("data.dataset", 4),
+        ("data.sead", 5),
+        ("student.width", 6),
+        ("teacher.training.epochs", 9),
+        ("distillation.temperature.beta", 11),
+        ("distillation.temperature.gamma", 11),
+        ("search.num_samples", 13),
+    ]
+
+
+def test_the_message_has_the_source_and_one_line_a_problem(tmp_path) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text(HEAD + "seed: x\ntrainin: {}\n")
+    with pytest.raises(SpecError) as caught:
+        load_spec(path)
+    assert str(caught.value).splitlines() == [
+        f"{path}: 2 problems",
+        "  seed (line 5): 'x': must be a whole number",
+        "  trainin (line 6): unknown key; did you mean 'training'?",
+    ]
+
+
+def test_a_mapping_has_no_lines() -> None:
+    with pytest.raises(SpecError) as caught:
+        load_spec({"name": "a", "data": {"dataset": "digits"}, "student": {"model": "resnet8"}, "sed": 1})
+    assert [(problem.path, problem.line) for problem in caught.value.problems] == [("sed", None)]
+    assert str(caught.value).startswith("spec: 1 problem\n")
+
+
+@pytest.mark.parametrize("kind", [(1, 2), {1: 2}, object(), b"x", 1 + 2j])
+def test_a_mapping_of_other_things_than_data_is_refused(kind: object) -> None:
+    with pytest.raises(SpecError):
+        load_spec(
+            {"name": "a", "data": {"dataset": "digits"}, "student": {"model": "resnet8"}, "training": kind}
+        )
+
+
+def test_long_values_are_shortened() -> None:
+    text = str(Problem("a", "must be short", "x" * 1000, has_value=True))
+    assert len(text) < 120
+    assert "..." in text

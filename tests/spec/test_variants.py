@@ -1,0 +1,523 @@
+"""Variants and their spaces: how they merge, and which domains and constraints are refused."""
+
+import random
+from typing import Any
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from orchestrator.errors import Problem, SpecError
+from orchestrator.search.points import draw, random_points
+from orchestrator.spec import ExperimentSpec, load_spec
+from orchestrator.spec.variants import Variant, flatten, variants
+
+BASE = {
+    "name": "tiny",
+    "data": {"dataset": "digits"},
+    "teacher": {"model": "resnet14"},
+    "student": {"model": "resnet8"},
+    "distillation": {"temperature": {"method": "flsw", "beta": 20, "base": 4, "min": 1, "max": 12}},
+    "training": {"epochs": 10, "optimizer": {"lr": 0.1}},
+}
+LR = {"type": "loguniform", "low": 0.01, "high": 0.2}
+TEMPERATURE = "distillation.temperature"
+
+
+def spec_with(**search: Any) -> ExperimentSpec:
+    return load_spec(BASE | {"search": {"sampler": "random", **search}})
+
+
+def arms(**search: Any) -> dict[str, Variant]:
+    return {variant.name: variant for variant in variants(spec_with(**search))}
+
+
+def refused(**search: Any) -> list[Problem]:
+    with pytest.raises(SpecError) as caught:
+        spec_with(**search)
+    return caught.value.problems
+
+
+def uniform(low: float, high: float) -> dict[str, Any]:
+    return {"type": "uniform", "low": low, "high": high}
+
+
+def choice(*values: Any) -> dict[str, Any]:
+    return {"type": "choice", "values": list(values)}
+
+
+# Merging
+
+
+def test_without_variants_the_spec_itself_is_the_only_one() -> None:
+    (variant,) = variants(spec_with(space={"training.optimizer.lr": LR}))
+    assert variant.name == "default"
+    assert variant.run.training.optimizer.lr == 0.1
+    assert list(variant.space) == ["training.optimizer.lr"]
+
+
+def test_variants_keep_their_order_and_merge_values_and_spaces() -> None:
+    found = arms(
+        space={"training.optimizer.lr": LR},
+        variants={
+            "kd": {"set": {TEMPERATURE: {"method": "constant", "base": 3}}},
+            "dtd": {"space": {f"{TEMPERATURE}.max": uniform(5, 16)}},
+            "own": {"set": {"training.epochs": 4}, "space": {"training.optimizer.lr": uniform(0.5, 1)}},
+        },
+    )
+    assert list(found) == ["kd", "dtd", "own"]
+    # A section that is set replaces the whole one; fields of the other form are gone.
+    assert found["kd"].run.distillation.temperature.model_dump() == {"method": "constant", "base": 3.0}
+    assert list(found["kd"].space) == ["training.optimizer.lr"]
+    assert found["dtd"].run.distillation.temperature.beta == 20
+    assert list(found["dtd"].space) == ["training.optimizer.lr", f"{TEMPERATURE}.max"]
+    assert found["own"].run.training.epochs == 4
+    assert found["own"].run.training.optimizer.lr == 0.1
+    assert found["own"].space["training.optimizer.lr"].low == 0.5
+
+
+def test_sections_are_set_before_their_fields_whatever_the_order() -> None:
+    set_ = {f"{TEMPERATURE}.beta": 3, TEMPERATURE: {"method": "cwsm", "min": 2}}
+    (variant,) = arms(variants={"a": {"set": set_}}).values()
+    assert (variant.run.distillation.temperature.method, variant.run.distillation.temperature.beta) == (
+        "cwsm",
+        3,
+    )
+    assert variant.run.distillation.temperature.min == 2
+
+
+@pytest.mark.parametrize(
+    ("search", "path", "allowed"),
+    [
+        ({"space": {"seed": choice(1, 2)}}, "search.space.seed", "student, distillation, training"),
+        (
+            {"space": {"teacher.width": choice(1.0, 2.0)}},
+            "search.space.teacher.width",
+            "student, distillation, training",
+        ),
+        ({"space": {"data.root": choice("a")}}, "search.space.data.root", "student, distillation, training"),
+        (
+            {"variants": {"a": {"set": {"search.num_samples": 3}}}},
+            "search.variants.a.set.search.num_samples",
+            "data, teacher, student, distillation, training",
+        ),
+        (
+            {"variants": {"a": {"set": {"resources.cpus_per_worker": 3}}}},
+            "search.variants.a.set.resources.cpus_per_worker",
+            "data, teacher, student, distillation, training",
+        ),
+        (
+            {"variants": {"a": {"space": {"data.train_samples": choice(3)}}}},
+            "search.variants.a.space.data.train_samples",
+            "student, distillation, training",
+        ),
+    ],
+)
+def test_misplaced_paths(search: dict, path: str, allowed: str) -> None:
+    (problem,) = refused(**search)
+    assert (problem.path, problem.rule) == (path, f"must begin with one of: {allowed}")
+
+
+def test_problems_of_a_variant_are_told_where_it_sets_them() -> None:
+    found = refused(
+        variants={
+            "a": {"set": {"training.optimzer.lr": 1}},
+            "b": {"set": {"training.optimizer.lr": -1}},
+            "c": {"set": {TEMPERATURE: {"method": "constant", "gamma": 3}}},
+            "d": {"set": {f"{TEMPERATURE}.min": 6}},
+            "e": {"set": {"student.model": "resnet9"}},
+            "f": {"set": {"teacher": None}},
+        }
+    )
+    where = "search.variants"
+    assert [problem.path for problem in found] == [
+        f"{where}.a.set.training.optimzer.lr",
+        f"{where}.b.set.training.optimizer.lr",
+        f"{where}.c.set.{TEMPERATURE}.gamma",
+        f"{where}.d.set.{TEMPERATURE}.min",
+        f"{where}.e.set.student.model",
+        f"{where}.f.set.teacher",
+    ]
+    assert found[0].rule == "training.optimzer: unknown key"
+    assert found[0].hint == "did you mean 'optimizer'?"
+    assert found[1].rule == "must be > 0.0"
+    assert found[3].rule == "must be <= base (4.0)"
+    assert "did you mean 'resnet" in found[4].rule
+    assert "is needed where" in found[5].rule
+
+
+def test_the_lines_of_variants(load, problems) -> None:
+    text = (
+        "name: a\ndata: {dataset: digits}\nteacher: {model: resnet14}\nstudent: {model: resnet8}\n"
+        "search:\n"
+        "  space:\n"
+        "    training.optimizer.lr: {type: uniform, low: 0.1, high: 1}\n"
+        "    training.optimizer.momentum: {type: uniform, low: 0.5, high: 1}\n"
+        "  variants:\n"
+        "    a.b:\n"
+        "      set:\n"
+        "        training.epochs: 3\n"
+        "        training.optimizer.nesterof: true\n"
+        "    c:\n"
+        "      space:\n"
+        "        student.width: {type: uniform, low: 0, high: 1}\n"
+    )
+    assert [(problem.path, problem.line) for problem in problems(text)] == [
+        ("search.space.training.optimizer.momentum", 8),
+        ("search.variants.a.b.set.training.optimizer.nesterof", 13),
+        ("search.variants.c.space.student.width", 16),
+    ]
+
+
+# Domains
+
+
+def test_a_shared_path_that_one_variant_lacks_is_named() -> None:
+    (problem,) = refused(
+        space={f"{TEMPERATURE}.gamma": uniform(0.5, 2)},
+        variants={"kd": {"set": {TEMPERATURE: {"method": "constant"}}}, "dtd": {}},
+    )
+    assert problem.path == f"search.space.{TEMPERATURE}.gamma"
+    assert problem.rule == "variant 'kd' has no such field"
+    assert "give it in the variants that have it" in (problem.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("path", "domain", "rule"),
+    [
+        (
+            "training.optimizer.lr",
+            uniform(0, 1),
+            "training.optimizer.lr = 0.0, training.optimizer.lr must be > 0",
+        ),
+        ("training.optimizer.momentum", uniform(0.5, 1), "training.optimizer.momentum must be < 1"),
+        ("training.epochs", uniform(2, 5), "must be a whole number"),
+        (
+            "training.batch_size",
+            choice(16, "32"),
+            "training.batch_size = 32, training.batch_size must be a whole",
+        ),
+        ("student.norm", choice("batch", "layer"), "must be 'batch', 'group' or 'sync_batch'"),
+        ("student.model", choice("resnet8", "resnet9"), "is not a known model"),
+        (
+            f"{TEMPERATURE}.max",
+            uniform(3, 8),
+            f"{TEMPERATURE}.max = 3.0, {TEMPERATURE}.max must be >= base (4.0)",
+        ),
+        (
+            f"{TEMPERATURE}.min",
+            uniform(1, 5),
+            f"{TEMPERATURE}.min = 5.0, {TEMPERATURE}.min must be <= base (4.0)",
+        ),
+        ("training.optimizer.learning_rate", uniform(1, 2), "has no such field"),
+        ("training.schedule.warmup_epochs", uniform(0, 10), "must be below epochs (10)"),
+        (TEMPERATURE, choice({"method": "constant"}, {"method": "flsw", "gama": 1}), "has no such field"),
+    ],
+)
+def test_ends_of_a_domain_that_are_not_valid(path: str, domain: dict, rule: str) -> None:
+    (problem,) = refused(space={path: domain})
+    assert problem.path == f"search.space.{path}"
+    assert rule in problem.rule
+
+
+def test_the_end_itself_belongs_to_the_domain() -> None:
+    # min <= base = 4 <= max, so both ends are just valid.
+    spec_with(space={f"{TEMPERATURE}.min": uniform(1, 4)})
+    spec_with(space={f"{TEMPERATURE}.max": uniform(4, 8)})
+    assert refused(space={f"{TEMPERATURE}.min": uniform(1, 4.0001)})
+    assert refused(space={f"{TEMPERATURE}.max": uniform(3.9999, 8)})
+
+
+def test_two_domains_that_cross_a_rule_are_refused_with_the_way_out() -> None:
+    space = {f"{TEMPERATURE}.min": uniform(1, 6), f"{TEMPERATURE}.base": uniform(3, 8)}
+    problems = refused(space=space)
+    assert f"search.space.{TEMPERATURE}.min" in [problem.path for problem in problems]
+    problem = next(problem for problem in problems if problem.path.endswith(".min"))
+    assert (
+        f"with {TEMPERATURE}.min = 6.0, {TEMPERATURE}.base = 3.0, {TEMPERATURE}.min must be <= base (3.0)"
+        in problem.rule
+    )
+    assert problem.hint == "narrow the domain, or add a rule under search.constraints"
+    spec_with(space=space, constraints=[f"{TEMPERATURE}.min <= {TEMPERATURE}.base"])
+
+
+def test_rules_across_sections_are_checked_however_many_domains_there_are() -> None:
+    many = {
+        "training.optimizer.lr": uniform(0.1, 1),
+        "training.optimizer.momentum": uniform(0.1, 0.9),
+        "training.optimizer.weight_decay": uniform(0, 1),
+        "training.gradient_clip": uniform(0.1, 1),
+        "training.checkpoint_interval_s": uniform(0, 1),
+        "distillation.ce_weight": uniform(0.1, 1),
+        "distillation.kd_weight": uniform(0.1, 1),
+        "student.width": uniform(0.1, 1),
+    }
+    crossing = {
+        "training.epochs": choice(9, 3),
+        "training.schedule.warmup_epochs": uniform(0, 4),
+    }
+    spec_with(space=many | crossing | {"training.epochs": choice(9, 5)})
+    problems = refused(space=many | crossing)
+    assert any("warmup_epochs must be below epochs (3)" in problem.rule for problem in problems)
+
+
+# Constraints
+
+
+def test_the_left_side_is_moved_if_it_is_searched_and_else_the_right() -> None:
+    both = {f"{TEMPERATURE}.min": uniform(1, 6), f"{TEMPERATURE}.base": uniform(3, 8)}
+    rule = [f"{TEMPERATURE}.min <= {TEMPERATURE}.base"]
+    (variant,) = arms(space=both, constraints=rule).values()
+    assert variant.repaired({f"{TEMPERATURE}.min": 5.0, f"{TEMPERATURE}.base": 3.5}) == {
+        f"{TEMPERATURE}.min": 3.5,
+        f"{TEMPERATURE}.base": 3.5,
+    }
+    kept = {f"{TEMPERATURE}.min": 2.0, f"{TEMPERATURE}.base": 3.5}
+    assert variant.repaired(kept) == kept
+    (variant,) = arms(space={f"{TEMPERATURE}.base": uniform(0.5, 8)}, constraints=rule).values()
+    assert variant.repaired({f"{TEMPERATURE}.base": 0.6}) == {f"{TEMPERATURE}.base": 1.0}
+
+
+def test_a_bound_may_be_a_number_and_keeps_whole_numbers_whole() -> None:
+    space = {"training.batch_size": {"type": "randint", "low": 8, "high": 64}}
+    (variant,) = arms(space=space, constraints=["training.batch_size >= 16"]).values()
+    moved = variant.repaired({"training.batch_size": 9})["training.batch_size"]
+    assert (moved, type(moved)) == (16, int)
+
+
+def test_a_chain_of_constraints_is_kept_as_a_whole() -> None:
+    (variant,) = arms(
+        space={f"{TEMPERATURE}.min": uniform(1, 6), f"{TEMPERATURE}.base": uniform(2, 8)},
+        constraints=[f"{TEMPERATURE}.min <= {TEMPERATURE}.base", f"{TEMPERATURE}.base <= 5"],
+    ).values()
+    assert variant.repaired({f"{TEMPERATURE}.min": 6.0, f"{TEMPERATURE}.base": 8.0}) == {
+        f"{TEMPERATURE}.min": 5,
+        f"{TEMPERATURE}.base": 5,
+    }
+
+
+def test_a_constraint_without_a_searched_field_must_hold_by_itself() -> None:
+    space = {"training.batch_size": {"type": "randint", "low": 8, "high": 64}}
+    spec_with(space=space, constraints=["training.epochs <= 10"])
+    (problem,) = refused(space=space, constraints=["training.epochs <= 5"])
+    assert problem.path == "search.constraints"
+    assert "with training.epochs = 10, 'training.epochs <= 5' does not hold" in problem.rule
+    (problem,) = refused(space=space, constraints=["training.epochs <= training.optimizer.lr"])
+    assert "training.optimizer.lr = 0.1" in problem.rule
+
+
+def test_constraints_that_contradict_each_other_are_refused() -> None:
+    space = {"training.batch_size": {"type": "randint", "low": 8, "high": 64}}
+    (problem,) = refused(space=space, constraints=["training.batch_size <= 9", "training.batch_size >= 20"])
+    assert problem.path == "search.constraints"
+
+
+def test_a_constraint_that_moves_a_value_out_of_its_domain_is_refused() -> None:
+    rule = [f"{TEMPERATURE}.min <= {TEMPERATURE}.base"]
+    (problem,) = refused(
+        space={f"{TEMPERATURE}.min": choice(1, 2, 4), f"{TEMPERATURE}.base": choice(3, 4)}, constraints=rule
+    )
+    assert problem.path == f"search.space.{TEMPERATURE}.min"
+    assert "moves it to 3, out of its domain" in problem.rule
+    (problem,) = refused(
+        space={f"{TEMPERATURE}.min": uniform(1, 6), f"{TEMPERATURE}.base": uniform(0.5, 8)}, constraints=rule
+    )
+    assert "moves it to 0.5, out of its domain" in problem.rule
+
+
+def test_a_constraint_holds_for_the_variants_that_have_its_fields() -> None:
+    rule = f"{TEMPERATURE}.min <= {TEMPERATURE}.base"
+    found = arms(
+        variants={
+            "kd": {
+                "set": {TEMPERATURE: {"method": "constant"}},
+                "space": {f"{TEMPERATURE}.base": uniform(0.5, 8)},
+            },
+            "dtd": {"space": {f"{TEMPERATURE}.base": uniform(0.5, 8)}},
+        },
+        constraints=[rule],
+    )
+    assert found["kd"].constraints == ()
+    assert [constraint.text for constraint in found["dtd"].constraints] == [rule]
+    assert found["kd"].repaired({f"{TEMPERATURE}.base": 0.6}) == {f"{TEMPERATURE}.base": 0.6}
+
+
+def test_a_constraint_that_no_variant_has_is_refused() -> None:
+    (problem,) = refused(constraints=["training.foo <= 3"])
+    assert (problem.path, problem.value) == ("search.constraints", "training.foo <= 3")
+    assert problem.rule == "names a field that no variant has"
+
+
+@pytest.mark.parametrize("values", [[None, 1.0], [{"a": 1}]])
+def test_values_that_cannot_be_compared(values: list) -> None:
+    found = refused(
+        space={"training.gradient_clip": choice(*values)},
+        constraints=["training.gradient_clip <= training.epochs"],
+    )
+    assert found
+
+
+def test_a_constraint_reads_the_section_that_was_chosen() -> None:
+    (variant,) = arms(
+        space={
+            TEMPERATURE: choice({"method": "constant", "base": 9}, {"method": "flsw", "base": 5, "min": 3})
+        },
+        constraints=[f"{TEMPERATURE}.min <= 3", f"{TEMPERATURE}.base <= 9"],
+    ).values()
+    assert not variant.keeps_constraints({TEMPERATURE: {"method": "flsw", "base": 10, "min": 3}})
+    assert not variant.keeps_constraints({TEMPERATURE: {"method": "flsw", "base": 5, "min": 4}})
+    assert variant.keeps_constraints({TEMPERATURE: {"method": "constant", "base": 9}})
+
+
+SEARCHED = {
+    f"{TEMPERATURE}.min": (0.25, 6.0),
+    f"{TEMPERATURE}.base": (0.25, 8.0),
+    f"{TEMPERATURE}.max": (0.25, 16.0),
+    f"{TEMPERATURE}.beta": (0.0, 30.0),
+}
+SIDES = st.sampled_from([*SEARCHED, "1", "4", "5.5", "training.epochs"])
+
+
+@st.composite
+def searches(draw_: st.DrawFn) -> dict[str, Any]:
+    space = {}
+    for path in draw_(st.lists(st.sampled_from(sorted(SEARCHED)), min_size=1, unique=True)):
+        low, high = sorted(
+            draw_(
+                st.lists(st.sampled_from([n / 4 for n in range(1, 64)]), min_size=2, max_size=2, unique=True)
+            )
+        )
+        space[path] = uniform(max(low, SEARCHED[path][0]), high + SEARCHED[path][1])
+    rules = st.builds(
+        lambda a, op, b: f"{a} {op} {b}",
+        st.sampled_from(sorted(SEARCHED)),
+        st.sampled_from(["<=", ">="]),
+        SIDES,
+    )
+    base = [f"{TEMPERATURE}.min <= {TEMPERATURE}.base", f"{TEMPERATURE}.max >= {TEMPERATURE}.base"]
+    return {"space": space, "constraints": base + draw_(st.lists(rules, max_size=3))}
+
+
+@settings(max_examples=150, deadline=None)
+@given(searches(), st.integers(0, 1000))
+def test_points_of_an_accepted_search_keep_its_constraints_and_are_valid(search: dict, seed: int) -> None:
+    try:
+        (variant,) = variants(spec_with(**search))
+    except SpecError:
+        assume(False)
+    for point in random_points(variant, 8, seed):
+        assert variant.keeps_constraints(point)
+        assert point.keys() == search["space"].keys()
+        assert all(domain.holds(point[path]) for path, domain in variant.space.items())
+        assert variant.repaired(point) == point
+        resolved = flatten(variant.run.with_values(point).model_dump())
+        assert {path: resolved[path] for path in point} == point
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(["uniform", "loguniform", "quniform", "randint", "lograndint", "choice"]),
+    st.integers(),
+    st.data(),
+)
+def test_draws_lie_in_their_domain(kind: str, seed: int, data: st.DataObject) -> None:
+    if kind == "choice":
+        raw = choice(*data.draw(st.lists(st.integers(1, 50), min_size=1, unique=True)))
+    else:
+        low = data.draw(st.integers(1, 20))
+        raw = {"type": kind, "low": low, "high": low + data.draw(st.integers(1, 20))}
+        if kind == "quniform":
+            raw |= {"q": 0.5}
+    path = "training.batch_size" if kind in ("randint", "lograndint", "choice") else "training.optimizer.lr"
+    domain = spec_with(space={path: raw}).search.space[path]
+    rng = random.Random(seed)
+    for value in (draw(domain, rng) for _ in range(20)):
+        assert domain.holds(value)
+        assert domain.size is None or value in domain.grid
+    assert domain.size is None or len(domain.grid) == domain.size
+
+
+def test_both_ends_are_drawn() -> None:
+    for kind in ("randint", "lograndint"):
+        domain = spec_with(space={"training.epochs": {"type": kind, "low": 1, "high": 3}}).search.space[
+            "training.epochs"
+        ]
+        drawn = [draw(domain, random.Random(n)) for n in range(300)]
+        assert set(drawn) == {1, 2, 3}
+        assert min(drawn.count(1), drawn.count(3)) > 30
+    domain = spec_with(
+        space={"training.optimizer.lr": {"type": "quniform", "low": 0.1, "high": 0.3, "q": 0.1}}
+    )
+    assert domain.search.space["training.optimizer.lr"].grid == [0.1, 0.2, 0.3]
+
+
+# Grids
+
+
+def test_a_grid_that_is_too_large_or_empty_is_refused() -> None:
+    batch = {"training.batch_size": {"type": "randint", "low": 1, "high": 10**9}}
+    (problem,) = refused(sampler="grid", num_samples=1, space=batch)
+    assert problem.path == "search.space"
+    assert "makes 1000000000 trials" in problem.rule
+    (problem,) = refused(
+        sampler="grid",
+        space={"training.batch_size": choice(8, 16)},
+        constraints=["training.batch_size <= 4"],
+    )
+    assert "leaves no point of the grid" in problem.rule
+    (problem,) = refused(
+        sampler="grid",
+        num_samples=5001,
+        variants={"a": {"space": {"training.batch_size": choice(8, 16)}}, "b": {}},
+    )
+    assert problem.path == "search.variants.a.space"
+
+
+def test_a_grid_leaves_out_what_breaks_a_constraint_and_checks_the_rest() -> None:
+    space = {f"{TEMPERATURE}.min": choice(1, 2, 5), f"{TEMPERATURE}.base": choice(2, 4)}
+    rule = f"{TEMPERATURE}.min <= {TEMPERATURE}.base"
+    (variant,) = arms(sampler="grid", space=space, constraints=[rule]).values()
+    assert [tuple(point.values()) for point in variant.grid()] == [(1, 2), (1, 4), (2, 2), (2, 4)]
+    assert refused(sampler="grid", space=space)
+
+
+# The teacher's training
+
+
+def test_the_teacher_is_trained_as_the_spec_says_and_not_as_a_variant_or_a_point_says() -> None:
+    found = arms(
+        space={"training.optimizer.lr": LR},
+        variants={
+            "plain": {},
+            "short": {"set": {"training.epochs": 3}},
+            "other": {"set": {"teacher": {"model": "resnet20"}, "training.epochs": 3}},
+            "own": {"set": {"teacher.training": {"epochs": 7}}},
+            "part": {"set": {"teacher.training.epochs": 8}},
+        },
+    )
+    own = found["plain"].run.training
+    for name in ("plain", "short", "other"):
+        run = found[name].run
+        assert run.teacher_training == own
+        assert run.with_values({"training.optimizer.lr": 0.02, "training.epochs": 2}).teacher_training == own
+    assert found["other"].run.teacher.model == "resnet20"
+    assert found["own"].run.teacher_training.epochs == 7
+    assert found["own"].run.teacher_training.optimizer.lr == 0.05
+    assert found["part"].run.teacher_training.epochs == 8
+    assert found["part"].run.teacher_training.optimizer.lr == own.optimizer.lr
+
+
+def test_a_teacher_with_its_own_training_keeps_it() -> None:
+    spec = load_spec(
+        BASE, {"teacher.training": {"epochs": 3}, "search.variants": {"a": {"set": {"training.epochs": 5}}}}
+    )
+    (variant,) = variants(spec)
+    assert variant.run.teacher_training.epochs == 3
+    assert variant.run.teacher_training.optimizer.lr == 0.05
+
+
+def test_a_variant_may_read_its_teacher_from_a_file() -> None:
+    found = arms(variants={"a": {"set": {"teacher.checkpoint": "/t.safetensors"}}, "b": {}})
+    assert found["a"].run.teacher.checkpoint == "/t.safetensors"
+    assert found["a"].run.teacher.training is None
+    assert found["b"].run.teacher.checkpoint is None

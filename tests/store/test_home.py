@@ -1,0 +1,305 @@
+"""The home folder: finding experiments, holding them, and what a crash leaves."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from orchestrator.errors import OrchestratorError, UsageError
+from orchestrator.search.trials import Phase, Record, Status, Trial, created, ended
+from orchestrator.spec import ExperimentSpec, load_spec
+from orchestrator.spec.loading import to_yaml
+from orchestrator.store.home import MIN_FREE_BYTES, ExperimentFolder, Home, TrialFolder, write_atomically
+
+BASE = {
+    "name": "tiny",
+    "data": {"dataset": "digits"},
+    "teacher": {"model": "resnet14"},
+    "student": {"model": "resnet8"},
+}
+
+
+@pytest.fixture
+def spec() -> ExperimentSpec:
+    return load_spec(BASE, {"training.epochs": 3})
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    found = Home(tmp_path / "home")
+    found.create()
+    return found
+
+
+def start(home: Home, spec: ExperimentSpec, at: float | None = None) -> ExperimentFolder:
+    folder = home.experiment(spec)
+    with folder.opened(spec):
+        folder.journal.append({"event": "session"})
+    if at is not None:
+        os.utime(folder.journal.path, (at, at))
+    return folder
+
+
+# Where it is
+
+
+def test_the_place_is_given_or_from_the_environment_or_here(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ORCHESTRATOR_HOME", raising=False)
+    assert Home().path == tmp_path / ".orchestrator"
+    monkeypatch.setenv("ORCHESTRATOR_HOME", "~/runs")
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert Home().path == Path("/home/someone/runs")
+    assert Home("other").path == tmp_path / "other"
+    assert Home("other").tracking_uri == f"sqlite:///{tmp_path}/other/mlflow.db"
+
+
+def test_nothing_is_made_before_create(tmp_path: Path, spec: ExperimentSpec) -> None:
+    home = Home(tmp_path / "home")
+    assert home.experiments() == []
+    assert not home.experiment(spec).path.exists()
+    assert not home.path.exists()
+    home.create()
+    home.create()
+    assert home.teacher("k").parent.is_dir()
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "home/experiments"])
+def test_a_file_in_the_way_is_told_with_the_way_out(tmp_path: Path, place: str) -> None:
+    file = tmp_path / ("file" if place.startswith("file") else place)
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("")
+    home = Home(tmp_path / (place if place.startswith("file") else "home"))
+    with pytest.raises(OrchestratorError, match=r"cannot write to the home folder .*: ") as caught:
+        home.create()
+    assert "--home" in (caught.value.hint or "")
+    assert caught.value.exit_code == 1
+
+
+def test_a_folder_that_may_not_be_written_is_told(home: Home, monkeypatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(OrchestratorError, match=r"cannot write to the home folder .*: Permission denied"):
+        home.create()
+
+
+def test_a_full_disk_is_told_with_the_numbers(home: Home, monkeypatch) -> None:
+    def usage(path: Path) -> object:
+        return shutil._ntuple_diskusage(10**12, 10**12, MIN_FREE_BYTES - 2**20)
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    with pytest.raises(OrchestratorError, match=r"only 199 MiB are free .* needs 200"):
+        home.create()
+
+
+# Finding
+
+
+def test_an_experiment_is_found_by_name_or_id(home: Home, spec: ExperimentSpec) -> None:
+    folder = start(home, spec)
+    start(home, load_spec(BASE, {"name": "tiny-two"}))
+    for name in ("tiny", spec.id):
+        found = home.find(name)
+        assert found.path == folder.path
+        assert found.spec() == spec
+    assert home.find("tiny-two").name == "tiny-two"
+
+
+def test_of_several_with_one_name_the_latest_is_found(home: Home) -> None:
+    specs = [load_spec(BASE, {"training.epochs": epochs}) for epochs in (3, 4, 5)]
+    for spec, at in zip(specs, (200.0, 300.0, 100.0), strict=True):
+        start(home, spec, at)
+    assert [folder.id for folder in home.experiments()] == [specs[1].id, specs[0].id, specs[2].id]
+    assert home.find("tiny").id == specs[1].id
+    assert home.find(specs[2].id).id == specs[2].id
+
+
+def test_an_unknown_name_has_the_nearest_and_all_that_are_there(home: Home, spec: ExperimentSpec) -> None:
+    with pytest.raises(UsageError, match=r"no experiment 'x'.*\n.*none yet"):
+        home.find("x")
+    start(home, spec)
+    with pytest.raises(UsageError, match=f"did you mean '{spec.id}'") as caught:
+        home.find(spec.id[:-1] + "_")
+    assert spec.id in (caught.value.hint or "")
+    assert caught.value.exit_code == 2
+
+
+def test_an_experiment_whose_spec_no_longer_loads_does_not_hide_the_others(
+    home: Home, spec: ExperimentSpec
+) -> None:
+    start(home, spec, 100.0)
+    broken = start(home, load_spec(BASE, {"name": "other"}), 200.0)
+    (broken.path / "spec.yaml").write_text("version: 0\n")
+    assert home.find("tiny").id == spec.id
+    assert home.find("other").id == broken.id
+
+
+def test_a_folder_that_was_never_run_is_no_experiment(home: Home, spec: ExperimentSpec) -> None:
+    home.experiment(spec).path.mkdir()
+    assert home.experiments() == []
+
+
+# One experiment
+
+
+def test_opening_writes_the_spec_and_repairs_the_journal(home: Home, spec: ExperimentSpec) -> None:
+    folder = start(home, spec)
+    with folder.journal.path.open("a") as file:
+        file.write('{"event": "crea')
+    trial = Trial("a-000", Phase.SEARCH, "a", 0, 0, {"x": 1})
+    with folder.opened(spec):
+        folder.journal.append(created(trial))
+        folder.journal.append(ended(Record(trial, Status.FINISHED, {"val/acc1": 1.0})))
+    assert folder.spec().hash == spec.hash
+    assert folder.records() == {"a-000": Record(trial, Status.FINISHED, {"val/acc1": 1.0})}
+    assert {path.name for path in folder.path.iterdir()} <= {"lock", "spec.yaml", "journal.jsonl"}
+
+
+def test_only_one_driver_holds_an_experiment(home: Home, spec: ExperimentSpec) -> None:
+    folder = home.experiment(spec)
+    with folder.opened(spec):
+        assert home.experiment(spec).is_running()
+        with (
+            pytest.raises(UsageError, match="already running in another process") as caught,
+            folder.opened(spec),
+        ):
+            pass
+        assert spec.id in (caught.value.hint or "")
+    assert not folder.is_running()
+    with pytest.raises(RuntimeError), folder.opened(spec):
+        raise RuntimeError
+    assert not folder.is_running()
+
+
+HOLDER = """
+import sys, time
+from orchestrator.spec import load_spec
+from orchestrator.store.home import Home
+spec = load_spec(sys.argv[2])
+home = Home(sys.argv[1])
+home.create()
+folder = home.experiment(spec)
+with folder.opened(spec):
+    folder.journal.append({"event": "session"})
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_the_lock_goes_with_a_killed_process(home: Home, spec: ExperimentSpec, tmp_path: Path) -> None:
+    path = tmp_path / "spec.yaml"
+    path.write_text(to_yaml(spec.model_dump(exclude_unset=True)))
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, home.path, path], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert holder.stdout.readline() == "held\n"
+        folder = home.find("tiny")
+        assert folder.is_running()
+        with pytest.raises(UsageError, match="already running"), folder.opened(spec):
+            pass
+        with pytest.raises(UsageError, match="is running in another process"):
+            folder.set_aside()
+    finally:
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+        holder.stdout.close()
+    assert not folder.is_running()
+    with folder.opened(spec):
+        assert len(folder.journal.read()) == 1
+
+
+def test_asking_whether_it_runs_does_not_keep_it_from_starting(home: Home, spec: ExperimentSpec) -> None:
+    folder = start(home, spec)
+    code = (
+        "import sys, time; from filelock import FileLock\n"
+        "with FileLock(sys.argv[1]):\n  print('held', flush=True); time.sleep(0.2)"
+    )
+    asker = subprocess.Popen(
+        [sys.executable, "-c", code, folder.path / "lock"], stdout=subprocess.PIPE, text=True
+    )
+    assert asker.stdout.readline() == "held\n"
+    with folder.opened(spec):
+        pass
+    asker.communicate()
+
+
+def test_setting_aside_keeps_the_old_folder(home: Home, spec: ExperimentSpec) -> None:
+    folder = home.experiment(spec)
+    folder.set_aside()
+    kept = []
+    for round_ in range(3):
+        start(home, spec, 100.0 + round_)
+        folder.journal.append({"event": f"round {round_}"})
+        kept.append(folder.journal.path.read_bytes())
+        folder.set_aside()
+        assert not folder.path.exists()
+    aside = [path for path in home.experiments() if path.id.startswith(f"{spec.id}.before-")]
+    assert sorted(path.journal.path.read_bytes() for path in aside) == sorted(kept)
+    new = start(home, spec, time.time() + 10)
+    assert home.find("tiny").path == new.path == home.find(spec.id).path
+    assert {path.name for path in aside} == {"tiny"}
+
+
+# One trial
+
+
+@pytest.fixture
+def trial(tmp_path: Path) -> TrialFolder:
+    folder = TrialFolder(tmp_path / "trial")
+    assert folder.metrics() == []
+    folder.path.mkdir()
+    for epoch in (1, 2, 3):
+        folder.add_metrics(epoch, {"val/acc1": epoch * 10.0})
+    return folder
+
+
+def test_metrics_are_read_back_by_epoch(trial: TrialFolder) -> None:
+    assert trial.metrics() == [{"epoch": epoch, "val/acc1": epoch * 10.0} for epoch in (1, 2, 3)]
+
+
+def test_a_cut_last_line_is_left_out_and_rewinding_makes_room_for_it(trial: TrialFolder) -> None:
+    path = trial.path / "metrics.jsonl"
+    content = path.read_bytes()
+    start_of_last = content.rindex(b"\n", 0, -1) + 1
+    for size in range(start_of_last, len(content)):
+        path.write_bytes(content[:size])
+        assert [entry["epoch"] for entry in trial.metrics()] == [1, 2]
+        trial.rewind(2)
+        trial.add_metrics(3, {"val/acc1": 30.0})
+        assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("epoch", [0, 1, 2, 3, 9])
+def test_rewinding_forgets_what_came_after(trial: TrialFolder, epoch: int) -> None:
+    trial.rewind(epoch)
+    assert [entry["epoch"] for entry in trial.metrics()] == [e for e in (1, 2, 3) if e <= epoch]
+
+
+# Files
+
+
+def test_writing_replaces_the_whole_file_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    for text in ("long old content ä", "new"):
+        write_atomically(path, text)
+        assert path.read_text(encoding="utf-8") == text
+        assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "file.txt"
+    write_atomically(path, "old")
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
