@@ -9,6 +9,7 @@ Runs 50 trials of near-zero work (one epoch on ten images) one after the other, 
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import tempfile
 import time
@@ -38,7 +39,7 @@ SPEC: dict[str, Any] = {
 
 def gaps(times: list[float]) -> float:
     """Median of the times between neighbours, in milliseconds."""
-    return 1000 * statistics.median(later - earlier for earlier, later in zip(times, times[1:], strict=False))
+    return 1000 * statistics.median(later - earlier for earlier, later in itertools.pairwise(times))
 
 
 def floor(folder: Path) -> float:

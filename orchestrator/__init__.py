@@ -23,9 +23,7 @@ def load_spec(
     return load_spec(path_or_dict, overrides)
 
 
-def run(
-    spec: ExperimentSpec | str | Path | Mapping[str, Any], home: str | Path | None = None
-) -> ExperimentResult:
+def run(spec: ExperimentSpec | str | Path | Mapping[str, Any], home: str | Path | None = None) -> ExperimentResult:
     """Run an experiment on this machine, or continue it, and return its results.
 
     `home` is the folder that everything is kept in; None: ORCHESTRATOR_HOME, else ./.orchestrator.

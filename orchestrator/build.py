@@ -20,7 +20,14 @@ from orchestrator.spec.distillation import DistillationSpec
 from orchestrator.spec.experiment import RunSpec
 from orchestrator.spec.model import ModelSpec
 from orchestrator.spec.training import TrainingSpec
-from orchestrator.training import SINGLE, TrainingData, TrainingRun, TrainingSettings, World, resolve_precision
+from orchestrator.training import (
+    SINGLE,
+    TrainingData,
+    TrainingRun,
+    TrainingSettings,
+    World,
+    resolve_precision,
+)
 
 _SPLIT, _STUDENT_SUBSET, _TEACHER_SUBSET, _STUDENT_INIT, _TEACHER_INIT = range(5)
 """Streams of the experiment's seed, so that no choice depends on another."""
@@ -101,7 +108,15 @@ def build_student_run(
     """A distillation, ready to train its first epoch."""
     student = build_network(run.student, splits.dataset, _stream(run.seed, _STUDENT_INIT))
     return _training_run(
-        run, run.training, student, build_criterion(run.distillation), splits, splits.train, teacher, trial, world
+        run,
+        run.training,
+        student,
+        build_criterion(run.distillation),
+        splits,
+        splits.train,
+        teacher,
+        trial,
+        world,
     )
 
 

@@ -49,9 +49,7 @@ def git_commit(folder: Path | None = None) -> str:
 
 
 def _git(arguments: list[str], folder: Path | None) -> str:
-    done = subprocess.run(
-        ["git", *arguments], cwd=folder, capture_output=True, text=True, check=True, timeout=10
-    )
+    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True, timeout=10)
     return done.stdout.strip()
 
 

@@ -276,9 +276,7 @@ def test_building_leaves_the_global_generator_alone(digits):
 
 def test_student_and_teacher_of_one_model_start_apart(digits):
     spec = run_spec(teacher={"model": "resnet8", "width": 0.125})
-    made = build.build_student_run(
-        spec, build.build_splits(spec, digits, 0), build.build_teacher(spec, digits)
-    )
+    made = build.build_student_run(spec, build.build_splits(spec, digits, 0), build.build_teacher(spec, digits))
     assert not same(made.student, made.teacher)
 
 

@@ -21,9 +21,7 @@ EXAMPLES = [
 
 
 def test_every_error_is_covered() -> None:
-    defined = {
-        value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Exception)
-    }
+    defined = {value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Exception)}
     assert defined == {type(error) for error in EXAMPLES}
     assert all(issubclass(error, OrchestratorError) for error in defined)
 

@@ -133,11 +133,13 @@ class Results:
             interval = variant.test.interval if variant.test else None
             values = format_values(variant.params).replace("|", r"\|")
             lines.append(
-                f"| {variant.name} | {variant.test or '–'} | "
-                f"{f'{interval[0]:.2f} to {interval[1]:.2f}' if interval else '–'} | "
+                f"| {variant.name} | {variant.test or '-'} | "
+                f"{f'{interval[0]:.2f} to {interval[1]:.2f}' if interval else '-'} | "
                 f"{sum(variant.statuses.values())} | {values or 'none searched'} |"
             )
-        return "\n".join([*lines, "", "Repeat it with `orchestrator run spec.yaml`; the spec is an artifact of this run."])
+        return "\n".join(
+            [*lines, "", "Repeat it with `orchestrator run spec.yaml`; the spec is an artifact of this run."]
+        )
 
     def _variant(self, name: str) -> VariantResult:
         mine = [record for record in self.records if record.trial.variant == name]

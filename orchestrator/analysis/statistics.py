@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
+from statistics import fmean, stdev
 
 
 @dataclass(frozen=True)
@@ -28,11 +27,11 @@ def summarise(values: Sequence[float]) -> Summary | None:
     """Summary of the values; None when there are none."""
     if not values:
         return None
-    mean = float(np.mean(values))
+    mean = fmean(values)
     if len(values) == 1:
         return Summary(1, mean, None, None)
     from scipy import stats
 
-    sd = float(np.std(values, ddof=1))
+    sd = stdev(values)
     half = float(stats.t.ppf(0.975, len(values) - 1)) * sd / math.sqrt(len(values))
     return Summary(len(values), mean, sd, (mean - half, mean + half))

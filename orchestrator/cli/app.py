@@ -43,7 +43,9 @@ app = typer.Typer(
 def options(
     home: Annotated[
         Path | None,
-        typer.Option(help=f"Folder of experiments, teachers and the MLflow store; default {HOME_VARIABLE}, else ./.orchestrator."),
+        typer.Option(
+            help=f"Folder of experiments and the MLflow store; default {HOME_VARIABLE}, else ./.orchestrator."
+        ),
     ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
 ) -> None:
@@ -75,8 +77,9 @@ def _run(arguments: list[str], debug: bool) -> int:
         result: Any = app(arguments, prog_name="orchestrator", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except TyperException as error:
-        error.show()
-        return error.exit_code
+        usage: Any = error  # typer's public name for it lacks what all of its kind have
+        usage.show()
+        return int(usage.exit_code)
     except OrchestratorError as error:
         if debug:
             raise

@@ -26,16 +26,23 @@ class ResultFormat(StrEnum):
 
 SpecArgument = Annotated[Path, typer.Argument(metavar="SPEC", help="YAML file of the experiment.", show_default=False)]
 NameArgument = Annotated[
-    str | None, typer.Argument(metavar="[NAME]", help="Name or id of an experiment; default: the one that ran last.")
+    str | None,
+    typer.Argument(metavar="[NAME]", help="Name or id of an experiment; default: the one that ran last."),
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="PATH=VALUE", help="Override a value of the spec; may be repeated.", show_default=False),
+    typer.Option(
+        "--set",
+        metavar="PATH=VALUE",
+        help="Override a value of the spec; may be repeated.",
+        show_default=False,
+    ),
 ]
 HomeOption = Annotated[
     Path | None,
     typer.Option(
-        "--home", help="Folder of experiments and the MLflow store; default ORCHESTRATOR_HOME, else ./.orchestrator."
+        "--home",
+        help="Folder of experiments and the MLflow store; default ORCHESTRATOR_HOME, else ./.orchestrator.",
     ),
 ]
 FormatOption = Annotated[Format, typer.Option("--format", help="table for people, json for programs.")]

@@ -21,7 +21,9 @@ from orchestrator.store.home import ExperimentFolder, Home
 
 def results(
     name: NameArgument = None,
-    format: Annotated[ResultFormat, typer.Option("--format", help="table, json, or csv with one row a trial.")] = ResultFormat.TABLE,
+    format: Annotated[
+        ResultFormat, typer.Option("--format", help="table, json, or csv with one row a trial.")
+    ] = ResultFormat.TABLE,
     home: HomeOption = None,
 ) -> int:
     """Show an experiment's trials and compare its variants."""
@@ -50,9 +52,20 @@ def status(name: NameArgument = None, format: FormatOption = Format.TABLE, home:
         counts["running"] = 0
     total = make_plan(spec).total_trials
     ended = sum(record.status.ended for record in records.values())
-    state = "running" if running else "complete" if ended and counts["interrupted"] == 0 and ended >= total else "not running"
+    state = (
+        "running"
+        if running
+        else "complete"
+        if ended and counts["interrupted"] == 0 and ended >= total
+        else "not running"
+    )
     if format is Format.JSON:
-        print(json.dumps({"id": folder.id, "state": state, "trials": counts, "ended": ended, "planned": total}, indent=2))
+        print(
+            json.dumps(
+                {"id": folder.id, "state": state, "trials": counts, "ended": ended, "planned": total},
+                indent=2,
+            )
+        )
         return 0
     print(f"{folder.id}: {state}; {ended} of {total} trials have ended")
     print("  " + ", ".join(f"{count} {name}" for name, count in counts.items() if count))

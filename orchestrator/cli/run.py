@@ -32,7 +32,8 @@ def run(
         bool, typer.Option("--fresh", help="Start over: what ran before is kept under another name.")
     ] = False,
     address: Annotated[
-        str | None, typer.Option(help="Address of a Ray cluster to join, such as 10.0.0.1:6379; default: a local Ray.")
+        str | None,
+        typer.Option(help="Address of a Ray cluster to join, such as 10.0.0.1:6379; default: a local Ray."),
     ] = None,
     home: HomeOption = None,
 ) -> int:
@@ -66,7 +67,12 @@ def run(
 
                 results = run_experiment(checked, place, address=address, watcher=view)
         except KeyboardInterrupt:
-            words = ["orchestrator", "run", str(spec), *(word for text in set or () for word in ("--set", text))]
+            words = [
+                "orchestrator",
+                "run",
+                str(spec),
+                *(word for text in set or () for word in ("--set", text)),
+            ]
             console.print("\nInterrupted; running trials were saved. Continue with:")
             console.print(f"  {shlex.join([*words, *place.option])}", soft_wrap=True, markup=False)
             return 130
@@ -87,4 +93,3 @@ def _short(path: Path) -> str:
         return str(path.relative_to(Path.cwd()))
     except ValueError:
         return str(path)
-

@@ -71,21 +71,27 @@ def _print_plan(plan: Plan, console: Console) -> None:
         for position, (path, domain) in enumerate(rows):
             first = position == 0
             table.add_row(
-                arm.name if first else "", path, domain, str(arm.count) if first else "", str(arm.max_epochs) if first else ""
+                arm.name if first else "",
+                path,
+                domain,
+                str(arm.count) if first else "",
+                str(arm.max_epochs) if first else "",
             )
     console.print(table)
     for text in spec.search.constraints:
         console.print(f"with {text}")
     console.print(
-        f"Stage 1: {plan.search_trials} search trials ({spec.search.sampler}, {spec.search.scheduler.method} scheduler), "
-        f"chosen by {spec.search.metric} ({spec.search.mode})"
+        f"Stage 1: {plan.search_trials} search trials ({spec.search.sampler} sampler, "
+        f"{spec.search.scheduler.method} scheduler), chosen by {spec.search.metric} ({spec.search.mode})"
     )
     console.print(
-        f"Stage 2: {plan.final_trials} final runs: each variant's best on {spec.search.final_seeds} fresh seeds, tested once"
+        f"Stage 2: {plan.final_trials} final runs: each variant's best on {spec.search.final_seeds} fresh seeds, "
+        "tested once"
     )
     console.print(f"Together {plan.student_epochs} student-epochs at most")
     resources = spec.resources
-    cpus, gpus = resources.num_workers * resources.cpus_per_worker, resources.num_workers * resources.gpus_per_worker
+    cpus = resources.num_workers * resources.cpus_per_worker
+    gpus = resources.num_workers * resources.gpus_per_worker
     console.print(
         f"A trial takes {cpus} CPU{'s' if cpus > 1 else ''}{f' and {gpus:g} GPU' if gpus else ''}; "
         f"this machine has {machine.cpus:g} CPUs and {machine.gpus:g} GPUs: "

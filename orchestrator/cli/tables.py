@@ -10,7 +10,12 @@ from orchestrator import names
 from orchestrator.analysis.results import Results, format_values
 from orchestrator.search.trials import Phase, Status
 
-_STYLES = {Status.FINISHED: "green", Status.STOPPED: "yellow", Status.FAILED: "red", Status.INTERRUPTED: "magenta"}
+_STYLES = {
+    Status.FINISHED: "green",
+    Status.STOPPED: "yellow",
+    Status.FAILED: "red",
+    Status.INTERRUPTED: "magenta",
+}
 
 
 MAX_REASONS = 3
@@ -51,8 +56,8 @@ def print_comparison(results: Results, console: Console) -> None:
         interval = variant.test.interval if variant.test else None
         table.add_row(
             escape(variant.name),
-            f"[bold]{variant.test}[/]" if variant.test else "–",
-            f"{interval[0]:.2f} to {interval[1]:.2f}" if interval else "–",
+            f"[bold]{variant.test}[/]" if variant.test else "-",
+            f"{interval[0]:.2f} to {interval[1]:.2f}" if interval else "-",
             _number(variant.best.metrics.get(metric) if variant.best else None),
             str(sum(variant.statuses.values())),
             escape(format_values(variant.params)) or "none searched",
@@ -73,7 +78,9 @@ def notes(results: Results) -> list[str]:
     for record in results.teachers:
         if names.VAL_ACC1 in record.metrics:
             lines.append(f"Teacher: {record.metrics[names.VAL_ACC1]:.2f} % on validation images.")
-    students = [r for r in results.records if r.trial.phase is not Phase.TEACHER and names.ADJUSTMENT_WRONG in r.metrics]
+    students = [
+        r for r in results.records if r.trial.phase is not Phase.TEACHER and names.ADJUSTMENT_WRONG in r.metrics
+    ]
     if students:
         wrong = students[-1].metrics[names.ADJUSTMENT_WRONG]
         lines.append(
@@ -89,4 +96,4 @@ def notes(results: Results) -> list[str]:
 
 
 def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
+    return "-" if value is None else f"{value:.2f}"

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-
 PIPE_WIDTH = 140
 """Columns of a table that goes to a file or another program."""
 

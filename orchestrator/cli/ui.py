@@ -25,7 +25,9 @@ DEFAULT_PORT = 5000
 
 def ui(
     port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = DEFAULT_PORT,
-    host: Annotated[str, typer.Option(help="Address to listen on; anything but loopback is open to the network.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; anything but loopback is open to the network.")
+    ] = "127.0.0.1",
     home: HomeOption = None,
 ) -> int:
     """Open MLflow's pages on the home folder's store, for this machine alone; Ctrl-C ends it."""
@@ -75,7 +77,10 @@ def where_to_look(spec: ExperimentSpec, home: Home, console: Console) -> None:
     else:
         from orchestrator.tracking.uris import redacted
 
-        console.print(f"Compare the runs: {redacted(uri)}, experiment {spec.tracking.experiment or spec.name}", soft_wrap=True)
+        console.print(
+            f"Compare the runs: {redacted(uri)}, experiment {spec.tracking.experiment or spec.name}",
+            soft_wrap=True,
+        )
 
 
 def _listens(host: str, port: int) -> bool:
@@ -90,7 +95,8 @@ def _check_port(host: str, port: int) -> None:
             probe.bind((host, port))
         except OSError as error:
             raise OrchestratorError(
-                f"cannot listen on {host}:{port}: {error.strerror}", hint=f"choose another port: orchestrator ui --port {port + 1}"
+                f"cannot listen on {host}:{port}: {error.strerror}",
+                hint=f"choose another port: orchestrator ui --port {port + 1}",
             ) from None
 
 

@@ -62,16 +62,9 @@ def load_fashion_mnist(root: Path | None = None, verify: bool = True) -> Dataset
 
 def _find(root: Path | None) -> dict[str, Path]:
     """Path of each file, all from the first folder that has the four."""
-    folders = (
-        [DEBIAN_FOLDER] if root is None else [root / "FashionMNIST" / "raw", root / "fashion-mnist", root]
-    )
+    folders = [DEBIAN_FOLDER] if root is None else [root / "FashionMNIST" / "raw", root / "fashion-mnist", root]
     for folder in folders:
-        found = {
-            name: path
-            for name in _SHA256
-            for path in (folder / f"{name}.gz", folder / name)
-            if path.is_file()
-        }
+        found = {name: path for name in _SHA256 for path in (folder / f"{name}.gz", folder / name) if path.is_file()}
         if len(found) == len(_SHA256):
             return found
     raise DataError(

@@ -29,17 +29,13 @@ def read_idx(path: Path, dimensions: int, sha256: str | None = None) -> Tensor:
     header = 4 + 4 * dimensions
     magic = bytes([0, 0, _UINT8, dimensions])
     if content[:4] != magic:
-        raise DataError(
-            f"{path} is not an IDX file of {dimensions} dimensions: it must begin with {magic.hex()}"
-        )
+        raise DataError(f"{path} is not an IDX file of {dimensions} dimensions: it must begin with {magic.hex()}")
     if len(content) < header:
         raise DataError(f"{path} is cut short: its header is {header} bytes, the file {len(content)}")
     shape = struct.unpack_from(f">{dimensions}I", content, 4)
     values = torch.Size(shape).numel()
     if len(content) - header != values:
-        raise DataError(
-            f"{path} must hold {values} values for shape {list(shape)}, not {len(content) - header}"
-        )
+        raise DataError(f"{path} must hold {values} values for shape {list(shape)}, not {len(content) - header}")
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
         raise DataError(
             f"{path} does not hold the content it should (its SHA-256 differs)",

@@ -64,9 +64,7 @@ class Dataset:
                 raise DataError(f"{self.name}: the {part} set has no images")
             low, high = int(data.labels.min()), int(data.labels.max())
             if low < 0 or high >= len(self.classes):
-                raise DataError(
-                    f"{self.name}: {part} labels must be 0 to {len(self.classes) - 1}, not {low} to {high}"
-                )
+                raise DataError(f"{self.name}: {part} labels must be 0 to {len(self.classes) - 1}, not {low} to {high}")
         if self.train.images.shape[1:] != self.test.images.shape[1:]:
             raise DataError(
                 f"{self.name}: train images are {list(self.train.images.shape[1:])}, "

@@ -21,9 +21,7 @@ def stratified_subset(labels: Tensor, size: int, seed: int) -> Tensor:
     if size > total:
         raise DataError(f"a subset of {size} samples cannot come from a set of {total}")
     if size < classes:
-        raise DataError(
-            f"a stratified subset of {classes} classes needs at least {classes} samples, not {size}"
-        )
+        raise DataError(f"a stratified subset of {classes} classes needs at least {classes} samples, not {size}")
     quota = counts * size // total
     remainder = counts * size % total
     by_remainder = remainder.argsort(descending=True, stable=True)
@@ -50,9 +48,7 @@ def stratified_split(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor
     kept = is_kept.nonzero().flatten()
     lost = labels[kept].bincount(minlength=int(labels.max()) + 1) == 0
     if lost.any():
-        raise DataError(
-            f"holding out {fraction} of the samples leaves none of class {int(lost.nonzero()[0])}"
-        )
+        raise DataError(f"holding out {fraction} of the samples leaves none of class {int(lost.nonzero()[0])}")
     return kept, held_out
 
 

@@ -58,9 +58,7 @@ def probability_shift(logits_teacher: Tensor, target: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def label_smoothing_targets(
-    probs_teacher: Tensor, logits_teacher: Tensor, target: Tensor, epsilon: float
-) -> Tensor:
+def label_smoothing_targets(probs_teacher: Tensor, logits_teacher: Tensor, target: Tensor, epsilon: float) -> Tensor:
     """Label smoothing (LSR) of the paper: wrong targets become (1 - epsilon) onehot(y) + epsilon / C.
 
     Args:

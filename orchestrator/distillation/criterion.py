@@ -80,9 +80,7 @@ class Criterion:
         ValueError: a weight is negative or not finite.
     """
 
-    def __init__(
-        self, ce_weight: float, kd_weight: float, temperature: Temperature, adjustment: Adjustment
-    ) -> None:
+    def __init__(self, ce_weight: float, kd_weight: float, temperature: Temperature, adjustment: Adjustment) -> None:
         for name, weight in (("ce_weight", ce_weight), ("kd_weight", kd_weight)):
             if not 0 <= weight < math.inf:
                 raise ValueError(f"{name} must be finite and >= 0, got {weight}")
@@ -129,9 +127,7 @@ class Criterion:
 
         check_logits(logits_student=logits_student, logits_teacher=logits_teacher)
         with torch.no_grad():
-            tau, clamped_low, clamped_high = self.temperature(
-                logits_student, logits_teacher, global_mean or torch.mean
-            )
+            tau, clamped_low, clamped_high = self.temperature(logits_student, logits_teacher, global_mean or torch.mean)
             wrong = wrong_predictions(logits_teacher, target)
             log_probs = soften(self.adjustment.adjust_logits(logits_teacher, target), tau)
             log_probs = self.adjustment.adjust_log_probs(log_probs, wrong, target)

@@ -27,9 +27,7 @@ GlobalMean = Callable[[Tensor], Tensor]
 
 
 @torch.no_grad()
-def flsw_weights(
-    logits_student: Tensor, logits_teacher: Tensor, gamma: float, normalize: Normalize = "l2"
-) -> Tensor:
+def flsw_weights(logits_student: Tensor, logits_teacher: Tensor, gamma: float, normalize: Normalize = "l2") -> Tensor:
     """Focal-loss-style weights of the paper: w_x = (1 - v.t)^gamma, with v and t normalised over classes.
 
     Args:
@@ -49,8 +47,7 @@ def flsw_weights(
     _check_flsw(gamma, normalize)
     over_classes = functional.normalize if normalize == "l2" else torch.softmax
     agreement = (
-        over_classes(at_least_float32(logits_student), dim=1)
-        * over_classes(at_least_float32(logits_teacher), dim=1)
+        over_classes(at_least_float32(logits_student), dim=1) * over_classes(at_least_float32(logits_teacher), dim=1)
     ).sum(dim=1)
     # Rounding puts the cosine of equal directions a little above 1, and a power of a negative is NaN.
     return (1 - agreement).clamp(0, 2).pow(gamma)
@@ -220,9 +217,7 @@ class FLSWTemperature(WeightedTemperature):
 class CWSMTemperature(WeightedTemperature):
     """DTD with the weights of `cwsm_weights`: samples of which the student is unsure are sharpened."""
 
-    def __init__(
-        self, base: float, beta: float, min: float, max: float, divide_by_mean: bool = False
-    ) -> None:
+    def __init__(self, base: float, beta: float, min: float, max: float, divide_by_mean: bool = False) -> None:
         super().__init__(base, beta, min, max, divide_by_mean)
 
     def weights(self, logits_student: Tensor, logits_teacher: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,6 +59,7 @@ def ray_session(address: str | None, machine: Machine, log: Path) -> Iterator[Ma
                         log_to_driver=False,
                     )
                 else:
+                    _check_reachable(address)
                     ray.init(address=address, logging_level="WARNING", log_to_driver=False)
             except (ConnectionError, OSError, ValueError, RuntimeError) as error:
                 raise OrchestratorError(
@@ -74,3 +76,11 @@ def ray_session(address: str | None, machine: Machine, log: Path) -> Iterator[Ma
         if own:
             ray.shutdown()
         handler.close()
+
+
+def _check_reachable(address: str) -> None:
+    """Fail in seconds where nothing listens at host:port; Ray itself keeps trying for minutes."""
+    host, _, port = address.rpartition(":")
+    if host and "/" not in host and port.isdigit():
+        with socket.create_connection((host, int(port)), timeout=5):
+            pass

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import ValidationError
 from ray.tune import Callback
 from ray.tune.search import Searcher
 
@@ -61,22 +62,27 @@ class Driver:
         """Bring the tracker up to what the journal knows of earlier sessions."""
         for record in self.agenda.records.values():
             if record.status.ended and self._tracker.status(record.trial.id) is not record.status:
-                run = self.plan.run_of(record.trial)
-                self._tracker.start(self._info(record.trial, run), self.history(record.trial))
+                self._tracker.start(self._info(record.trial), self.history(record.trial))
                 self._tracker.end(record.trial.id, record.status, record.reason)
 
     def next(self, tune_id: str) -> dict[str, Any] | None:
         """Tune's configuration of the next trial, if there is one now."""
-        trial = None if self.fatal else self.agenda.next()
-        if trial is None:
-            return None
-        self._by_tune_id[tune_id] = trial
-        if trial.id not in self._journaled:
-            self._folder.journal.append(created(trial))
-            self._journaled.add(trial.id)
-        run = self.plan.run_of(trial)
-        self._tracker.start(self._info(trial, run), self.history(trial))
-        self._watcher.on_start(self.agenda.records[trial.id])
+        while not self.fatal and (trial := self.agenda.next()) is not None:
+            self._by_tune_id[tune_id] = trial
+            if trial.id not in self._journaled:
+                self._folder.journal.append(created(trial))
+                self._journaled.add(trial.id)
+            self._tracker.start(self._info(trial), self.history(trial))
+            self._watcher.on_start(self.agenda.records[trial.id])
+            try:
+                return self._config(trial, self.plan.run_of(trial))
+            except ValidationError as error:
+                first = error.errors()[0]
+                where = ".".join(str(part) for part in first["loc"])
+                self.on_end(tune_id, f"its values do not fit together: {where}: {first['msg']}")
+        return None
+
+    def _config(self, trial: Trial, run: RunSpec) -> dict[str, Any]:
         job = Job(
             trial=trial.id,
             phase=trial.phase,
@@ -155,8 +161,11 @@ class Driver:
         """The epochs that a trial has behind it."""
         return self._folder.trial(trial.id).metrics()
 
-    def _info(self, trial: Trial, run: RunSpec) -> RunInfo:
-        resolved = run.model_dump()
+    def _info(self, trial: Trial) -> RunInfo:
+        try:
+            resolved = self.plan.run_of(trial).model_dump()
+        except ValidationError:
+            resolved = dict(trial.params)
         return RunInfo(
             key=trial.id,
             name=trial.id,
@@ -204,7 +213,9 @@ class DriverCallback(Callback):
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
 
-    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
         self._driver.on_result(trial.trial_id, result)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

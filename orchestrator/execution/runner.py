@@ -80,7 +80,8 @@ def run_experiment(
             )
             if unwritten:
                 watcher.on_stage(
-                    f"MLflow did not take {len(unwritten)} records ({unwritten[0]}); run the same command again to write them"
+                    f"MLflow did not take {len(unwritten)} records ({unwritten[0]}); "
+                    "run the same command again to write them"
                 )
         return results
 
@@ -233,7 +234,11 @@ def _parent(spec: ExperimentSpec, folder: ExperimentFolder, key: str, described:
     return RunInfo(
         key=key,
         name=folder.id,
-        params={"seed": spec.seed, "search.sampler": spec.search.sampler, "search.num_samples": spec.search.samples},
+        params={
+            "seed": spec.seed,
+            "search.sampler": spec.search.sampler,
+            "search.num_samples": spec.search.samples,
+        },
         tags=tags | ({"mlflow.source.git.commit": commit.split(" ")[0]} if commit else {}),
         artifacts={"spec.yaml": to_yaml(spec.model_dump()), "environment.json": described},
     )

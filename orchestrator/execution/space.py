@@ -142,9 +142,7 @@ def _require_hyperopt() -> None:
         ) from None
 
 
-def _searcher(
-    search: SearchSpec, space: dict[str, TuneDomain], points: list[dict[str, Any]], seed: int
-) -> Searcher:
+def _searcher(search: SearchSpec, space: dict[str, TuneDomain], points: list[dict[str, Any]], seed: int) -> Searcher:
     """The searcher, which suggests `points` before its own."""
     known = {"points_to_evaluate": points} if points else {}
     if search.sampler == "hyperopt":

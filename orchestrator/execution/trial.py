@@ -48,7 +48,11 @@ class DistillationTrainable(tune.Trainable):
         except Exception as error:
             self._session = None
             self._keep_traceback()
-            return {FAILURE: _in_one_line(error), FATAL: isinstance(error, (DataError, RegistryError)), "done": True}
+            return {
+                FAILURE: _in_one_line(error),
+                FATAL: isinstance(error, (DataError, RegistryError)),
+                "done": True,
+            }
         return {**metrics, "done": self._session.done}
 
     def cleanup(self) -> None:

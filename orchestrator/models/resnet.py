@@ -80,9 +80,7 @@ class _Block(nn.Module):
         self.first = _conv_norm(in_channels, out_channels, 3, stride, norm)
         self.second = _conv_norm(out_channels, out_channels, 3, 1, norm)
         changes_shape = stride != 1 or in_channels != out_channels
-        self.shortcut = (
-            _conv_norm(in_channels, out_channels, 1, stride, norm) if changes_shape else nn.Identity()
-        )
+        self.shortcut = _conv_norm(in_channels, out_channels, 1, stride, norm) if changes_shape else nn.Identity()
 
     def forward(self, features: Tensor) -> Tensor:
         residual = self.second(functional.relu(self.first(features)))

@@ -109,7 +109,12 @@ class Plan:
     def final_trial(self, arm: Arm, index: int, params: Mapping[str, Any]) -> Trial:
         """Final runs have fresh seeds, the same ones in every variant."""
         return Trial(
-            f"{arm.name}-final-{index + 1}", Phase.FINAL, arm.name, index, self.spec.seed + 1 + index, dict(params)
+            f"{arm.name}-final-{index + 1}",
+            Phase.FINAL,
+            arm.name,
+            index,
+            self.spec.seed + 1 + index,
+            dict(params),
         )
 
     def concurrency(self, machine: Machine) -> int:
@@ -187,5 +192,3 @@ def _points(variant: Variant, spec: ExperimentSpec) -> tuple[Mapping[str, Any], 
 def _amounts(cpus: float, gpus: float) -> str:
     text = f"{cpus:g} CPU{'s' if cpus != 1 else ''}"
     return text + (f" and {gpus:g} GPU{'s' if gpus != 1 else ''}" if gpus else "")
-
-

@@ -20,9 +20,7 @@ _ENVIRONMENT_NAME = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
 class Section(BaseModel):
     """A frozen mapping with typed keys: unknown keys, wrong types, NaN and infinity are errors."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, validate_default=True, allow_inf_nan=False
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True, allow_inf_nan=False)
 
 
 class PluginSection(Section):

@@ -15,13 +15,19 @@ class DataSpec(Section):
 
     dataset: Annotated[str, known_in(DATASETS)] = Field(description="Name of a registered data set.")
     root: str | None = Field(
-        None, description="Folder that holds the data set's files; may use ~ and ${env:NAME}. Unset: where it is usual."
+        None,
+        description="Folder that holds the data set's files; may use ~ and ${env:NAME}. Unset: where it is usual.",
     )
     validation_fraction: float = Field(
-        0.1, gt=0, lt=1, description="Share of the training images, per class, held out to choose configurations on."
+        0.1,
+        gt=0,
+        lt=1,
+        description="Share of the training images, per class, held out to choose configurations on.",
     )
     train_samples: int | None = Field(
-        None, ge=1, description="Student's training images: a stratified subset of this size; unset: the whole split."
+        None,
+        ge=1,
+        description="Student's training images: a stratified subset of this size; unset: the whole split.",
     )
     augmentation: Literal["none", "standard"] = Field(
         "standard", description="none, or the data set's usual random crop and flip."

@@ -30,7 +30,8 @@ class BoundedTemperature(Section):
     min: float = Field(1.0, gt=0, description="Lower bound of a sample's temperature.")
     max: float = Field(12.0, gt=0, description="Upper bound of a sample's temperature.")
     divide_by_mean: bool = Field(
-        False, description="Divide the weights by their batch mean, so that beta means the same for all methods."
+        False,
+        description="Divide the weights by their batch mean, so that beta means the same for all methods.",
     )
 
     @model_validator(mode="after")
@@ -48,7 +49,8 @@ class FLSWTemperature(BoundedTemperature):
     method: Literal["flsw"]
     gamma: float = Field(1.0, ge=0, description="Power of the disagreement; 0 gives standard KD.")
     normalize: Literal["l2", "softmax"] = Field(
-        "l2", description="How logits are normalised before their product: to unit length, or to probabilities."
+        "l2",
+        description="How logits are normalised before their product: to unit length, or to probabilities.",
     )
 
 
@@ -112,7 +114,9 @@ class DistillationSpec(Section):
 
     ce_weight: float = Field(0.1, ge=0, description="Weight of the cross entropy with the labels.")
     kd_weight: float = Field(
-        0.9, ge=0, description="Weight of the distillation loss; 0 trains the student alone, without a teacher."
+        0.9,
+        ge=0,
+        description="Weight of the distillation loss; 0 trains the student alone, without a teacher.",
     )
     temperature: TemperatureSpec = Field(
         ConstantTemperature(), description="Temperature of the softened targets: constant, flsw or cwsm."

@@ -50,7 +50,10 @@ class RunSpec(Section):
     """What one distillation needs; every trial has one, all its values fixed."""
 
     seed: int = Field(
-        0, ge=0, lt=2**31, description="Fixes splits, initial weights, data order, augmentation and drawn points."
+        0,
+        ge=0,
+        lt=2**31,
+        description="Fixes splits, initial weights, data order, augmentation and drawn points.",
     )
     data: DataSpec = Field(description="The images.")
     teacher: TeacherSpec | None = Field(None, description="The network that is distilled from.")
@@ -85,10 +88,12 @@ class ExperimentSpec(RunSpec):
         0,
         ge=0,
         lt=2_000_000_000,
-        description="Fixes splits, initial weights, data order, augmentation and drawn points; repeats use seeds above it.",
+        description="Fixes splits, initial weights, data order and drawn points; repeats use seeds above it.",
     )
     name: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=60, description="Names the experiment and its folder."
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        max_length=60,
+        description="Names the experiment and its folder.",
     )
     search: SearchSpec = Field(SearchSpec(), description="Variants, values that are tried, and seeds.")
     resources: ResourcesSpec = Field(ResourcesSpec(), description="What one trial takes.")
@@ -111,7 +116,9 @@ class ExperimentSpec(RunSpec):
         The teacher's training is written out, so that no variant or searched value changes it by accident.
         """
         content = self.model_dump(include=set(RunSpec.model_fields), exclude_unset=True)
-        chosen = {path: values[path] for path in ("teacher", "teacher.training", "teacher.checkpoint") if path in values}
+        chosen = {
+            path: values[path] for path in ("teacher", "teacher.training", "teacher.checkpoint") if path in values
+        }
         teacher = assign(content, chosen).get("teacher")
         if isinstance(teacher, dict) and teacher.get("checkpoint") is None and teacher.get("training") is None:
             values = {**values, "teacher.training": self.training.model_dump(exclude_unset=True)}

@@ -32,13 +32,16 @@ class TeacherSpec(ModelSpec):
     """The network that is distilled from: trained once before the search, or read from a file."""
 
     checkpoint: str | None = Field(
-        None, description="A safetensors file with the weights; may use ${env:NAME}. Unset: the teacher is trained."
+        None,
+        description="A safetensors file with the weights; may use ${env:NAME}. Unset: the teacher is trained.",
     )
     training: TrainingSpec | None = Field(
         None, description="How the teacher is trained; unset: as the student, field by field the same."
     )
     train_samples: int | None = Field(
-        None, ge=1, description="Train on a stratified subset of this many samples; unset: on the whole training split."
+        None,
+        ge=1,
+        description="Train on a stratified subset of this many samples; unset: on the whole training split.",
     )
 
     @model_validator(mode="after")

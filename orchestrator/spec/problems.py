@@ -140,9 +140,7 @@ def _forms_at(model: type[BaseModel], loc: Sequence[str | int], raw: Any) -> lis
 
 def _inside(annotation: Any, part: str | int) -> list[Any]:
     """Annotations of what lies under `part` in a value of this annotation."""
-    found = [
-        form.model_fields[str(part)].annotation for form in _models(annotation) if str(part) in form.model_fields
-    ]
+    found = [form.model_fields[str(part)].annotation for form in _models(annotation) if str(part) in form.model_fields]
     for alternative in _alternatives(annotation):
         if typing.get_origin(alternative) is dict:
             found.append(typing.get_args(alternative)[1])

@@ -97,8 +97,8 @@ class RandInt(RangeDomain):
     """Whole numbers, all equally likely; high is included."""
 
     type: Literal["randint"]
-    low: int  # type: ignore[assignment]
-    high: int  # type: ignore[assignment]
+    low: int
+    high: int
 
     @property
     def size(self) -> int:
@@ -148,9 +148,7 @@ class Choice(Section):
         return "one of " + ", ".join(str(value) for value in self.values)
 
 
-Domain = Annotated[
-    Uniform | LogUniform | QUniform | RandInt | LogRandInt | Choice, Field(discriminator="type")
-]
+Domain = Annotated[Uniform | LogUniform | QUniform | RandInt | LogRandInt | Choice, Field(discriminator="type")]
 
 _CONSTRAINT = re.compile(r"^\s*(\S+)\s*(<=|>=)\s*(\S+)\s*$")
 
@@ -181,7 +179,7 @@ class Constraint:
         return bool(left <= right if self.operator == "<=" else left >= right)
 
     def repair(self, point: Mapping[str, Any], look_up: Mapping[str, Any]) -> dict[str, Any]:
-        """`point` with one searched value moved so that the rule holds; as it is where neither is searched."""
+        """`point` with one searched value moved so that the rule holds, if either side is searched."""
         if self.holds(look_up):
             return dict(point)
         left, right = self._values(look_up)
@@ -215,7 +213,9 @@ def _constraint_text(text: str) -> str:
 class VariantSpec(Section):
     """One arm of the comparison: values it fixes, and values that only it searches."""
 
-    set: dict[str, JsonValue] = Field({}, description="Dotted path of a field or section: its value in this variant.")
+    set: dict[str, JsonValue] = Field(
+        {}, description="Dotted path of a field or section: its value in this variant, where it is not searched."
+    )
     space: dict[str, Domain] = Field({}, description="Dotted path: domain, added to search.space.")
 
 
@@ -242,30 +242,32 @@ class SearchSpec(Section):
     """The search; without a space every variant is one fixed configuration."""
 
     metric: Literal["val/acc1", "val/loss"] = Field(
-        names.VAL_ACC1, description="Validation metric that configurations are chosen by."  # type: ignore[arg-type]
+        names.VAL_ACC1,
+        description="Validation metric that configurations are chosen by.",
     )
     mode: Literal["max", "min"] = Field("max", description="Whether a larger or a smaller metric is better.")
     sampler: Literal["grid", "random", "optuna", "hyperopt"] = Field(
         "optuna", description="How points are drawn: grid, random, optuna (TPE) or hyperopt (TPE)."
     )
-    scheduler: SchedulerSpec = Field(
-        NoScheduler(), description="What stops weak trials early: none or asha."
-    )
+    scheduler: SchedulerSpec = Field(NoScheduler(), description="What stops weak trials early: none or asha.")
     num_samples: int | None = Field(
         None,
         ge=1,
         le=10_000,
-        description="Trials of each variant that has a space, unset: 20; with a grid, repeats of it, unset: 1.",
+        description="Trials of each variant that has a space (20 if unset); of a grid, its repeats (1).",
     )
     space: dict[str, Domain] = Field({}, description="Dotted path: domain, for all variants.")
-    variants: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9+._-]*$", max_length=40)], VariantSpec] = (
-        Field({}, description="Named arms, compared with each other; none: the spec's own values are the only arm.")
+    variants: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9+._-]*$", max_length=40)], VariantSpec] = Field(
+        {}, description="Named arms, compared with each other; none: the spec's own values are the only arm."
     )
     constraints: list[Annotated[str, AfterValidator(_constraint_text)]] = Field(
         [], description="Rules between searched values, such as 'distillation.temperature.min <= 2'."
     )
     final_seeds: int = Field(
-        3, ge=0, le=1000, description="Fresh seeds that each variant's best configuration is run on, and tested."
+        3,
+        ge=0,
+        le=1000,
+        description="Fresh seeds that each variant's best configuration is run on, and tested.",
     )
 
     @property
@@ -288,6 +290,8 @@ class SearchSpec(Section):
                 for path, domain in space.items():
                     if domain.size is None:
                         raise broken_rule(
-                            f"{where}.{path}", "cannot be a grid: use choice, quniform or randint", domain.type
+                            f"{where}.{path}",
+                            "cannot be a grid: use choice, quniform or randint",
+                            domain.type,
                         )
         return self

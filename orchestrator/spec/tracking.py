@@ -12,6 +12,7 @@ class TrackingSpec(Section):
 
     uri: str | None = Field(
         None,
-        description="MLflow tracking URI; may use ${env:NAME}. Unset: MLFLOW_TRACKING_URI, else sqlite in the home folder.",
+        description="MLflow tracking URI; may use ${env:NAME}. "
+        "Unset: MLFLOW_TRACKING_URI, else sqlite in the home folder.",
     )
     experiment: str | None = Field(None, description="MLflow experiment; unset: the spec's name.")

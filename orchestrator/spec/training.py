@@ -50,7 +50,8 @@ class StepSchedule(ScheduleSpec):
 
     method: Literal["step"] = "step"
     milestones: list[float] | None = Field(
-        None, description="Epochs at which the rate drops; unset: at 5/8, 6/8 and 7/8 of all (150, 180, 210 of 240)."
+        None,
+        description="Epochs at which the rate drops; unset: 5/8, 6/8 and 7/8 of all (150, 180, 210 of 240).",
     )
     gamma: float = Field(0.1, gt=0, le=1, description="Factor on the rate at each milestone.")
 
@@ -62,9 +63,7 @@ class CosineSchedule(ScheduleSpec):
     min_factor: float = Field(0.0, ge=0, le=1, description="Rate at the end, as a share of the peak.")
 
 
-OptimizerSpec = Annotated[
-    Annotated[SGDSpec, Tag("sgd")] | Annotated[AdamWSpec, Tag("adamw")], told_by("method", "sgd")
-]
+OptimizerSpec = Annotated[Annotated[SGDSpec, Tag("sgd")] | Annotated[AdamWSpec, Tag("adamw")], told_by("method", "sgd")]
 LearningRateSpec = Annotated[
     Annotated[ConstantSchedule, Tag("constant")]
     | Annotated[StepSchedule, Tag("step")]
@@ -78,12 +77,8 @@ class TrainingSpec(Section):
 
     epochs: int = Field(240, ge=1, description="Passes over the training images.")
     batch_size: int = Field(64, ge=1, description="Samples of one step, over all workers together.")
-    optimizer: OptimizerSpec = Field(
-        SGDSpec(), description="sgd or adamw."
-    )
-    schedule: LearningRateSpec = Field(
-        StepSchedule(), description="Learning-rate schedule: constant, step or cosine."
-    )
+    optimizer: OptimizerSpec = Field(SGDSpec(), description="sgd or adamw.")
+    schedule: LearningRateSpec = Field(StepSchedule(), description="Learning-rate schedule: constant, step or cosine.")
     precision: Literal["auto", "float32", "bf16"] = Field(
         "auto", description="Arithmetic of the networks; the loss is always float32."
     )

@@ -94,7 +94,8 @@ def variants(spec: ExperimentSpec) -> list[Variant]:
 
 def _variant(spec: ExperimentSpec, name: str, arm: VariantSpec) -> Variant:
     run = RunSpec.model_validate(spec.run_content(arm.set))
-    space = {**spec.search.space, **arm.space}
+    shared = {path: domain for path, domain in spec.search.space.items() if path not in arm.set}
+    space = {**shared, **arm.space}
     chosen = (flatten({path: value}) for path, domain in space.items() for value in domain.extremes)
     known = {*flatten(run.model_dump()), *space}.union(*chosen)
     constraints = [Constraint(text) for text in spec.search.constraints]
@@ -113,6 +114,11 @@ def check_search(spec: ExperimentSpec, lines: Lines) -> list[Problem]:
             set=_placed(f"{where}.set", given.set, VARIANT_SECTIONS, found),
             space=_placed(f"{where}.space", given.space, SEARCHED_SECTIONS, found),
         )
+        found += [
+            Problem(f"{where}.space.{path}", "is both set and searched in this variant", hint="remove one")
+            for path in arm.space
+            if path in arm.set
+        ]
         tree = spec.run_content(arm.set)
         try:
             variant = _variant(spec, name, arm)
@@ -137,9 +143,7 @@ def check_search(spec: ExperimentSpec, lines: Lines) -> list[Problem]:
 V = TypeVar("V")
 
 
-def _placed(
-    where: str, paths: Mapping[str, V], sections: tuple[str, ...], found: list[Problem]
-) -> dict[str, V]:
+def _placed(where: str, paths: Mapping[str, V], sections: tuple[str, ...], found: list[Problem]) -> dict[str, V]:
     """The paths that may stand here; the others become problems."""
     placed = {path: value for path, value in paths.items() if path.split(".")[0] in sections}
     for path in paths:
@@ -219,7 +223,9 @@ def _domain_problem(
     others = sum(p.startswith(f"{section}.") for p in point) > 1
     hint = "narrow the domain" + (", or add a rule under search.constraints" if others else "")
     return Problem(
-        f"{where}.{path}", f"reaches a value that is not valid: with {values}, {problem.path} {problem.rule}", hint=hint
+        f"{where}.{path}",
+        f"reaches a value that is not valid: with {values}, {problem.path} {problem.rule}",
+        hint=hint,
     )
 
 

@@ -36,11 +36,13 @@ class Journal:
                 events.append(event)
             except ValueError:
                 raise CheckpointError(
-                    f"{self.path}, line {number}: damaged", hint="delete that line, or start over with --fresh"
+                    f"{self.path}, line {number}: damaged",
+                    hint="delete that line, or start over with --fresh",
                 ) from None
         if events and events[0].get("version") != VERSION:
             raise CheckpointError(
-                f"{self.path} was written by another version of the orchestrator", hint="start over with --fresh"
+                f"{self.path} was written by another version of the orchestrator",
+                hint="start over with --fresh",
             )
         return events
 

@@ -78,9 +78,7 @@ class MLflowTracker(Tracker):
     `patience_s` is how long `close` waits for a server that does not answer.
     """
 
-    def __init__(
-        self, uri: str, experiment: str, artifacts: Path | None = None, patience_s: float = 60.0
-    ) -> None:
+    def __init__(self, uri: str, experiment: str, artifacts: Path | None = None, patience_s: float = 60.0) -> None:
         self.uri = uri
         self.experiment = experiment
         self.experiment_id = ""
@@ -267,9 +265,7 @@ class MLflowTracker(Tracker):
         parent.waiting = [[Metric(name, value, now, 0)] for name, value in metrics.items()]
         self._send(parent)
         if note:
-            self._persist(
-                "the experiment: its note", lambda: self._client.set_tag(self.parent_id, NOTE_TAG, note)
-            )
+            self._persist("the experiment: its note", lambda: self._client.set_tag(self.parent_id, NOTE_TAG, note))
         self._put_artifacts("the experiment", self.parent_id, artifacts)
         self._terminate("the experiment", self.parent_id, status, None, now)
 
@@ -298,9 +294,7 @@ class MLflowTracker(Tracker):
             self._put(child, steps, batch, lambda some: self._client.log_batch(child.run_id, metrics=some))
             del child.waiting[:count]
 
-    def _put(
-        self, child: _Child, what: str, items: Sequence[Item], send: Callable[[Sequence[Item]], None]
-    ) -> None:
+    def _put(self, child: _Child, what: str, items: Sequence[Item], send: Callable[[Sequence[Item]], None]) -> None:
         """Send the items; where the store refuses, all but those that it refuses by themselves."""
         error = self._attempt(lambda: send(items))
         if error is None:

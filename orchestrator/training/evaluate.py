@@ -80,9 +80,7 @@ def _logits(
     model.eval()
     try:
         with torch.no_grad(), autocast(precision, device):
-            batches = [
-                model(normalise(batch.to(device), mean, std)).float() for batch in images.split(batch_size)
-            ]
+            batches = [model(normalise(batch.to(device), mean, std)).float() for batch in images.split(batch_size)]
     finally:
         model.train(was_training)
     return torch.cat(batches)

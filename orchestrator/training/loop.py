@@ -204,9 +204,7 @@ class TrainingRun:
                 logits_teacher = self.teacher(inputs)
         with autocast(settings.precision, world.device):
             logits = self.student(inputs)
-        output = self.criterion(
-            logits, logits_teacher, target, lambda weights: world.sum(weights.sum()) / len(batch)
-        )
+        output = self.criterion(logits, logits_teacher, target, lambda weights: world.sum(weights.sum()) / len(batch))
         # Gradients are averaged over processes whose shares of the batch may differ by a sample.
         (output.total * (len(indices) * world.size / len(batch))).backward()
         if settings.gradient_clip is not None:
@@ -235,9 +233,7 @@ class TrainingRun:
                 world=self.world,
             )
         except NonFiniteLogitsError as error:
-            raise DivergenceError(
-                f"{self.trial}: validation logits", epoch=self.epoch + 1, step=steps
-            ) from error
+            raise DivergenceError(f"{self.trial}: validation logits", epoch=self.epoch + 1, step=steps) from error
         if self.best is None or acc1 > self.best[1]:
             self.best = (self.epoch + 1, acc1)
         return {names.VAL_LOSS: loss, names.VAL_ACC1: acc1}

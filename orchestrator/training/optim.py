@@ -25,9 +25,7 @@ def sgd(
     weight_decay: float = 0.0,
 ) -> optim.Optimizer:
     """Stochastic gradient descent; `lr` is the peak rate."""
-    return optim.SGD(
-        parameters, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay, fused=True
-    )
+    return optim.SGD(parameters, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay, fused=True)
 
 
 def adamw(parameters: Iterable[nn.Parameter], *, lr: float, weight_decay: float = 1e-2) -> optim.Optimizer:

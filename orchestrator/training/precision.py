@@ -11,9 +11,7 @@ from orchestrator.errors import ResourceError
 Precision = Literal["float32", "bf16"]
 
 
-def resolve_precision(
-    requested: Literal["auto", "float32", "bf16"], device: torch.device
-) -> tuple[Precision, str]:
+def resolve_precision(requested: Literal["auto", "float32", "bf16"], device: torch.device) -> tuple[Precision, str]:
     """The precision to use on `device` and the reason, as a phrase for the log.
 
     Raises `ResourceError` when bf16 is asked for on a GPU that lacks it.

@@ -198,9 +198,7 @@ def test_the_table_is_well_formed_markdown():
 
 
 def test_values_that_hold_a_bar_do_not_break_the_table():
-    odd = record(
-        "kd-000", "kd", val_acc1=90.0, params={"distillation.temperature": {"options": {"a": "x|y"}}}
-    )
+    odd = record("kd-000", "kd", val_acc1=90.0, params={"distillation.temperature": {"options": {"a": "x|y"}}})
     line = next(line for line in results(odd).to_markdown().splitlines() if line.startswith("| kd "))
     assert len(re.split(r"(?<!\\)\|", line.strip("|"))) == 5
 
@@ -220,9 +218,7 @@ def test_summary_metrics_are_names_that_mlflow_takes(tmp_path):
 def test_variants_whose_names_are_alike_keep_their_own_metrics():
     variants = {"la+dtd": {}, "la-dtd": {}, "la_dtd": {}, "la.dtd": {}}
     spec = {**SPEC, "search": {**SPEC["search"], "variants": variants}}
-    found = results(
-        *(record(name, name, val_acc1=float(n), index=n) for n, name in enumerate(variants)), spec=spec
-    )
+    found = results(*(record(name, name, val_acc1=float(n), index=n) for n, name in enumerate(variants)), spec=spec)
     assert sorted(found.summary_metrics().values()) == [0.0, 1.0, 2.0, 3.0]
 
 

@@ -179,9 +179,7 @@ def test_schema_is_a_json_schema_of_specs(run) -> None:
     assert {"name", "data", "student"} <= set(schema["required"])
 
 
-@pytest.mark.parametrize(
-    "arguments", [["--help"], ["-h"], ["validate", "--help"], ["plan", "-h"], ["run", "--help"]]
-)
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["validate", "--help"], ["plan", "-h"], ["run", "--help"]])
 def test_help(run, arguments: list[str]) -> None:
     code, out, err = run(*arguments)
     assert (code, err) == (0, "")

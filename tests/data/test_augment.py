@@ -16,10 +16,7 @@ def _splitmix(counter: int) -> float:
 
 def _reference_uniform(seed: int, view: int, index: int, stream: int) -> float:
     return _splitmix(
-        seed * 0xD1342543DE82EF95
-        + view * 0xA0761D6478BD642F
-        + stream * 0xE7037ED1A0B428DB
-        + index * 0x9E3779B97F4A7C15
+        seed * 0xD1342543DE82EF95 + view * 0xA0761D6478BD642F + stream * 0xE7037ED1A0B428DB + index * 0x9E3779B97F4A7C15
     )
 
 
@@ -87,8 +84,7 @@ def test_augmentation_equals_the_slow_version(padding: int, flip: bool) -> None:
     before = images.clone()
     augmented = Augmentation(padding, flip)(images, indices, seed=5, view=2)
     expected = [
-        _reference_augment(image, int(i), padding, flip, 5, 2)
-        for image, i in zip(images, indices, strict=True)
+        _reference_augment(image, int(i), padding, flip, 5, 2) for image, i in zip(images, indices, strict=True)
     ]
     assert torch.equal(augmented, torch.stack(expected))
     assert torch.equal(images, before)
@@ -137,9 +133,9 @@ def test_a_negative_padding_is_refused() -> None:
 def test_normalise_equals_the_formula(layout: torch.memory_format) -> None:
     images = _batch().contiguous(memory_format=layout)
     mean, std = (0.1, 0.5, 0.9), (0.2, 0.3, 0.4)
-    expected = (images.double() / 255 - torch.tensor(mean).double().view(3, 1, 1)) / torch.tensor(
-        std
-    ).double().view(3, 1, 1)
+    expected = (images.double() / 255 - torch.tensor(mean).double().view(3, 1, 1)) / torch.tensor(std).double().view(
+        3, 1, 1
+    )
     normalised = normalise(images, mean, std)
     assert normalised.dtype == torch.float32
     assert normalised.is_contiguous(memory_format=layout)

@@ -5,9 +5,7 @@ from torch import Tensor
 from orchestrator.data import stratified_split, stratified_subset
 from orchestrator.errors import DataError
 
-LABELS = torch.tensor([0] * 50 + [1] * 30 + [2] * 13 + [3] * 7)[
-    torch.randperm(100, generator=torch.Generator())
-]
+LABELS = torch.tensor([0] * 50 + [1] * 30 + [2] * 13 + [3] * 7)[torch.randperm(100, generator=torch.Generator())]
 
 
 def _largest_remainder(counts: list[int], size: int) -> list[int]:

@@ -114,9 +114,7 @@ def test_dtd_joins_weights_and_temperature(temperature, weights):
 def test_weights_can_be_divided_by_their_mean(temperature, weights):
     student, teacher = random_logits()
     raw = weights(student, teacher)
-    torch.testing.assert_close(
-        temperature(student, teacher).tau, slow_temperature(raw / raw.mean(), 4, 2, 1, 12)
-    )
+    torch.testing.assert_close(temperature(student, teacher).tau, slow_temperature(raw / raw.mean(), 4, 2, 1, 12))
 
 
 def test_all_zero_weights_give_the_base_when_divided_by_their_mean():
@@ -171,9 +169,9 @@ def test_bounds_hold_where_the_formula_would_be_negative():
     assert sample.clamped_low[0]
 
 
-logits = st.lists(
-    st.lists(st.floats(-1e4, 1e4, width=32), min_size=3, max_size=3), min_size=2, max_size=6
-).map(torch.tensor)
+logits = st.lists(st.lists(st.floats(-1e4, 1e4, width=32), min_size=3, max_size=3), min_size=2, max_size=6).map(
+    torch.tensor
+)
 
 
 @settings(deadline=None)

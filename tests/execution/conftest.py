@@ -21,7 +21,11 @@ from orchestrator.store.journal import Journal
 SPEC: dict[str, Any] = {
     "name": "tiny",
     "data": {"dataset": "digits", "train_samples": 60, "validation_fraction": 0.1},
-    "teacher": {"model": "resnet8", "width": 0.25, "training": {"epochs": 2, "schedule": {"method": "constant"}}},
+    "teacher": {
+        "model": "resnet8",
+        "width": 0.25,
+        "training": {"epochs": 2, "schedule": {"method": "constant"}},
+    },
     "student": {"model": "resnet8", "width": 0.125},
     "distillation": {"temperature": {"method": "flsw", "base": 4, "beta": 10, "min": 1, "max": 12}},
     "training": {"epochs": 3, "batch_size": 30, "schedule": {"method": "cosine"}},
@@ -47,7 +51,9 @@ class Shell:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.home = folder / "home"
-        self.environment = {k: v for k, v in os.environ.items() if k not in ("MLFLOW_TRACKING_URI", "ORCHESTRATOR_HOME")}
+        self.environment = {
+            k: v for k, v in os.environ.items() if k not in ("MLFLOW_TRACKING_URI", "ORCHESTRATOR_HOME")
+        }
         self._processes: list[subprocess.Popen[str]] = []
 
     def spec(self, changes: dict[str, Any] | None = None, name: str = "spec.yaml") -> Path:
@@ -111,7 +117,9 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Shell, subprocess.CompletedProcess[str]]]:
+def finished(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[Shell, subprocess.CompletedProcess[str]]]:
     """A small experiment that has run to its end, and what the command printed."""
     made = Shell(tmp_path_factory.mktemp("finished"))
     done = made.run("run", made.spec())

@@ -14,7 +14,12 @@ from orchestrator import names
 from orchestrator.search.trials import Phase, Status
 from tests.execution.conftest import Shell
 
-LONGER = {"training.epochs": 60, "training.checkpoint_interval_s": 0.2, "search.final_seeds": 1, "data.train_samples": 200}
+LONGER = {
+    "training.epochs": 60,
+    "training.checkpoint_interval_s": 0.2,
+    "search.final_seeds": 1,
+    "data.train_samples": 200,
+}
 
 
 def _under_way(shell: Shell) -> bool:

@@ -16,7 +16,7 @@ TRIALS = 1 + 2 * (2 + 2)
 
 
 def test_prints_progress_and_the_comparison(finished: Finished) -> None:
-    shell, done = finished
+    _shell, done = finished
     assert done.returncode == 0, done.stdout
     assert f"{TRIALS}/{TRIALS} trials" in done.stdout
     comparison = done.stdout[done.stdout.rindex("variant ") :]
@@ -91,11 +91,20 @@ def test_mlflow_children_hold_values_metrics_and_where_they_come_from(finished: 
     )
     assert run.data.params["distillation.adjustment.rule"] == "probability_shift"
     assert run.data.params["seed"] == "1"
-    for name in (names.TRAIN_LOSS, names.VAL_ACC1, names.TEMPERATURE_MEAN, names.ADJUSTMENT_WRONG, names.EPOCH_TIME):
+    for name in (
+        names.TRAIN_LOSS,
+        names.VAL_ACC1,
+        names.TEMPERATURE_MEAN,
+        names.ADJUSTMENT_WRONG,
+        names.EPOCH_TIME,
+    ):
         assert [metric.step for metric in client.get_metric_history(run.info.run_id, name)] == [1, 2, 3]
     assert [metric.step for metric in client.get_metric_history(run.info.run_id, names.TEST_ACC1)] == [3]
     assert run.data.metrics[names.TEST_ACC1] == pytest.approx(record.metrics[names.TEST_ACC1])
-    assert {artifact.path for artifact in client.list_artifacts(run.info.run_id)} >= {"spec.yaml", "environment.json"}
+    assert {artifact.path for artifact in client.list_artifacts(run.info.run_id)} >= {
+        "spec.yaml",
+        "environment.json",
+    }
 
 
 def test_second_run_repeats_nothing(finished: Finished, client: MlflowClient) -> None:

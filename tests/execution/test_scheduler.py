@@ -84,9 +84,7 @@ def test_teachers_and_final_runs_are_never_stopped_and_stop_nobody(phase, varian
         trials.report(f"kd-{number}", 1, 99.0)
     trials.add("other", variant, phase)
     assert [trials.report("other", epoch, 1.0) for epoch in range(1, 9)] == [CONTINUE] * 8
-    trials.scheduler.on_trial_complete(
-        None, SimpleNamespace(trial_id="other"), {"epoch": 8, names.VAL_ACC1: 1.0}
-    )
+    trials.scheduler.on_trial_complete(None, SimpleNamespace(trial_id="other"), {"epoch": 8, names.VAL_ACC1: 1.0})
 
     fresh = Trials(schedulers())
     fresh.add("other", variant, phase)

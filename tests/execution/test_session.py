@@ -101,9 +101,7 @@ def test_a_killed_trial_ends_as_if_nothing_had_happened(tmp_path, teacher, kille
     assert last.training.epoch == sum(killed_after)
     finish(last)
     assert without_times(on_disk(tmp_path, "killed")) == without_times(whole)
-    weights = [
-        build.build_network(run_spec().student, load_dataset("digits"), seed=0) for _ in ("whole", "killed")
-    ]
+    weights = [build.build_network(run_spec().student, load_dataset("digits"), seed=0) for _ in ("whole", "killed")]
     for network, trial in zip(weights, ("whole", "killed"), strict=True):
         load_weights(tmp_path / trial / "student.safetensors", network)
     states = [network.state_dict() for network in weights]
@@ -227,9 +225,7 @@ def test_teachers_and_the_search_never_read_the_test_set(tmp_path, monkeypatch):
 def test_the_data_set_and_the_teacher_are_loaded_once(tmp_path, teacher, monkeypatch):
     loads = []
     digits = DATASETS["digits"]
-    monkeypatch.setitem(
-        DATASETS._entries, "digits", lambda root, verify: loads.append(root) or digits(root, verify)
-    )
+    monkeypatch.setitem(DATASETS._entries, "digits", lambda root, verify: loads.append(root) or digits(root, verify))
     cache = Cache()
     first = Session(job(tmp_path, teacher=teacher, trial="a"), cache)
     finish(first)

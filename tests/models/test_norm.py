@@ -54,9 +54,7 @@ def example():
 
 def work(rank, folder):
     torch.set_num_threads(1)
-    distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=len(SPLIT)
-    )
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=len(SPLIT))
     model, images, weights = example()
     step = train_step(model, images.split(SPLIT)[rank], weights.split(SPLIT)[rank])
     torch.save(step, folder / f"{rank}.pt")

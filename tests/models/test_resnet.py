@@ -66,9 +66,7 @@ def test_width_scales_every_stage(width, widths):
 @pytest.mark.parametrize(("channels", "size"), [(1, 8), (1, 28), (3, 32), (3, 33)])
 @pytest.mark.parametrize("stem_stride", [1, 2])
 def test_images_of_any_size_train_and_evaluate(norm, channels, size, stem_stride):
-    model = build_model(
-        "resnet8", num_classes=7, in_channels=channels, width=0.5, norm=norm, stem_stride=stem_stride
-    )
+    model = build_model("resnet8", num_classes=7, in_channels=channels, width=0.5, norm=norm, stem_stride=stem_stride)
     logits = model(torch.randn(4, channels, size, size))
     assert logits.shape == (4, 7)
     logits.square().sum().backward()

@@ -72,9 +72,7 @@ class FakeRunner:
         self.events = [dict(event) for event in events]
         past = replay(self.events)
         done = {
-            r.trial.variant
-            for r in past.values()
-            if r.trial.phase is Phase.TEACHER and r.status is Status.FINISHED
+            r.trial.variant for r in past.values() if r.trial.phase is Phase.TEACHER and r.status is Status.FINISHED
         }
         self.agenda = Agenda(plan, make_sampler or _no_sampler, past, {*ready, *done}, out_of_budget)
         self.journaled = set(past)

@@ -29,9 +29,7 @@ def test_everything_that_was_planned_is_run_once(workers: int) -> None:
     assert all(record.status is Status.FINISHED for record in runner.agenda.records.values())
     for arm in plan.arms:
         search = [t for t in runner.started if t.phase is Phase.SEARCH and t.variant == arm.name]
-        assert [dict(t.params) for t in sorted(search, key=lambda t: t.index)] == [
-            dict(p) for p in arm.points
-        ]
+        assert [dict(t.params) for t in sorted(search, key=lambda t: t.index)] == [dict(p) for p in arm.points]
 
 
 @WORKERS
@@ -131,9 +129,7 @@ def test_the_best_is_one_that_ran_to_its_end_if_there_is_one() -> None:
     ).search
 
     def record(name: str, status: Status, value: float | None) -> Record:
-        return Record(
-            Trial(name, Phase.SEARCH, "a", 0, 0), status, {} if value is None else {"val/acc1": value}
-        )
+        return Record(Trial(name, Phase.SEARCH, "a", 0, 0), status, {} if value is None else {"val/acc1": value})
 
     stopped, low, high = (
         record("s", Status.STOPPED, 90),
@@ -175,9 +171,7 @@ def test_a_failed_trial_is_not_repeated_and_never_the_best() -> None:
 def test_stopped_trials_count_as_tried() -> None:
     def outcome(trial: Trial) -> Record:
         stops = trial.phase is Phase.SEARCH and trial.index % 2 == 0
-        return Record(
-            trial, Status.STOPPED if stops else Status.FINISHED, {"val/acc1": 99.0 if stops else 50.0}
-        )
+        return Record(trial, Status.STOPPED if stops else Status.FINISHED, {"val/acc1": 99.0 if stops else 50.0})
 
     runner = FakeRunner(plan_of(TWO_ARMS), outcome=outcome).run()
     assert len(runner.started) == 1 + 8 + 6

@@ -75,8 +75,7 @@ def test_search_trials_share_the_seed_and_finals_have_fresh_ones_that_all_varian
 def test_the_largest_seed_leaves_room_for_repeats_and_finals() -> None:
     grid = {"search.sampler": "grid", "search.num_samples": 5000, "search.final_seeds": 1000}
     plan = plan_of(
-        grid
-        | {"seed": 1_999_999_999, "search.space": {"student.width": {"type": "choice", "values": [0.5, 1.0]}}}
+        grid | {"seed": 1_999_999_999, "search.space": {"student.width": {"type": "choice", "values": [0.5, 1.0]}}}
     )
     (arm,) = plan.arms
     plan.run_of(plan.search_trial(arm, arm.count - 1, {"student.width": 0.5}))
@@ -169,9 +168,7 @@ def test_concurrency(resources: dict, machine: Machine, fit: int) -> None:
         ),
     ],
 )
-def test_a_trial_that_does_not_fit_says_how_much_is_missing(
-    resources: dict, machine: Machine, message: str
-) -> None:
+def test_a_trial_that_does_not_fit_says_how_much_is_missing(resources: dict, machine: Machine, message: str) -> None:
     with pytest.raises(ResourceError, match=message) as caught:
         plan_of({"resources": resources}).concurrency(machine)
     assert "resources.cpus_per_worker" in (caught.value.hint or "")

@@ -74,9 +74,7 @@ def check_continued(plan: Plan, events: list[dict], expected: dict, workers: int
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(1, 12), max_size=8), st.integers(1, 4), st.integers(0, 5))
-def test_interrupted_again_and_again_it_still_ends_the_same(
-    crashes: list[int], workers: int, seed: int
-) -> None:
+def test_interrupted_again_and_again_it_still_ends_the_same(crashes: list[int], workers: int, seed: int) -> None:
     plan = plan_of(TWO_ARMS)
     expected = ran(FakeRunner(plan, workers=workers).run().events)
     events: list[dict[str, Any]] = []
@@ -117,9 +115,7 @@ TRIALS = st.builds(
     TEXT,
     st.integers(0, 9999),
     st.integers(0, 2**31),
-    st.dictionaries(
-        TEXT, NUMBERS | st.integers() | TEXT | st.none() | st.booleans() | st.lists(NUMBERS), max_size=3
-    ),
+    st.dictionaries(TEXT, NUMBERS | st.integers() | TEXT | st.none() | st.booleans() | st.lists(NUMBERS), max_size=3),
 )
 RECORDS = st.builds(
     Record,

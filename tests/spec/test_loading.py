@@ -167,8 +167,7 @@ def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
 
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
-    f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n"
-    for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
 )
 
 
@@ -198,9 +197,7 @@ def test_bombs_in_overrides_end_in_an_error() -> None:
 
 
 def test_aliases_repeat_a_section(load) -> None:
-    spec = load(
-        MINIMAL.replace("{model: resnet14}", "{model: resnet14, training: &t {epochs: 7}}") + "training: *t\n"
-    )
+    spec = load(MINIMAL.replace("{model: resnet14}", "{model: resnet14, training: &t {epochs: 7}}") + "training: *t\n")
     assert spec.teacher.training.epochs == spec.training.epochs == 7
 
 
@@ -238,9 +235,7 @@ def test_an_override_that_breaks_a_rule_has_no_line_of_the_file(problems) -> Non
     assert (problem.path, problem.hint, problem.line) == ("student.modle", "did you mean 'model'?", None)
 
 
-@pytest.mark.parametrize(
-    "text", ["training.epochs", "=3", "", "training..epochs=3", "training.=3", ".seed=3", " =3"]
-)
+@pytest.mark.parametrize("text", ["training.epochs", "=3", "", "training..epochs=3", "training.=3", ".seed=3", " =3"])
 def test_overrides_of_another_form(text: str) -> None:
     with pytest.raises(UsageError, match="not of the form path=value"):
         parse_overrides([text])
@@ -263,11 +258,7 @@ def test_overrides_with_a_bad_value(text: str, message: str) -> None:
 # Without the characters that YAML takes for line breaks, even in quotes.
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\x85\u2028\u2029"), max_size=8)
 JSON = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**40), 2**40)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | TEXT,
+    st.none() | st.booleans() | st.integers(-(2**40), 2**40) | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
     max_leaves=8,
 )
@@ -290,6 +281,4 @@ def test_assigning_copies(tree: dict, value: object) -> None:
     changed = assign(tree, {"a.b.c": value, "a": {"b": {"d": 1}}})
     assert repr(tree) == before
     assert changed["a"] == {"b": {"d": 1, "c": value}}
-    assert {key: tree[key] for key in tree if key != "a"} == {
-        key: changed[key] for key in changed if key != "a"
-    }
+    assert {key: tree[key] for key in tree if key != "a"} == {key: changed[key] for key in changed if key != "a"}

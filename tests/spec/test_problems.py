@@ -401,9 +401,7 @@ def test_a_mapping_has_no_lines() -> None:
 @pytest.mark.parametrize("kind", [(1, 2), {1: 2}, object(), b"x", 1 + 2j])
 def test_a_mapping_of_other_things_than_data_is_refused(kind: object) -> None:
     with pytest.raises(SpecError):
-        load_spec(
-            {"name": "a", "data": {"dataset": "digits"}, "student": {"model": "resnet8"}, "training": kind}
-        )
+        load_spec({"name": "a", "data": {"dataset": "digits"}, "student": {"model": "resnet8"}, "training": kind})
 
 
 def test_long_values_are_shortened() -> None:

@@ -149,9 +149,7 @@ def test_the_yaml_on_disk_loads_to_the_same_hash(tmp_path) -> None:
 
 def test_the_environment_is_read_where_a_value_is_used_and_never_before(monkeypatch) -> None:
     monkeypatch.setenv("DATA_ROOT", "/secret")
-    spec = load_spec(
-        BASE, {"data.root": "${env:DATA_ROOT}/digits", "tracking.uri": "http://u:${env:DATA_ROOT}@h"}
-    )
+    spec = load_spec(BASE, {"data.root": "${env:DATA_ROOT}/digits", "tracking.uri": "http://u:${env:DATA_ROOT}@h"})
     dumped = to_yaml(spec.model_dump())
     assert spec.data.root == "${env:DATA_ROOT}/digits"
     assert "secret" not in dumped

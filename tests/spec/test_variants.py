@@ -359,9 +359,7 @@ def test_values_that_cannot_be_compared(values: list) -> None:
 
 def test_a_constraint_reads_the_section_that_was_chosen() -> None:
     (variant,) = arms(
-        space={
-            TEMPERATURE: choice({"method": "constant", "base": 9}, {"method": "flsw", "base": 5, "min": 3})
-        },
+        space={TEMPERATURE: choice({"method": "constant", "base": 9}, {"method": "flsw", "base": 5, "min": 3})},
         constraints=[f"{TEMPERATURE}.min <= 3", f"{TEMPERATURE}.base <= 9"],
     ).values()
     assert not variant.keeps_constraints({TEMPERATURE: {"method": "flsw", "base": 10, "min": 3}})
@@ -383,9 +381,7 @@ def searches(draw_: st.DrawFn) -> dict[str, Any]:
     space = {}
     for path in draw_(st.lists(st.sampled_from(sorted(SEARCHED)), min_size=1, unique=True)):
         low, high = sorted(
-            draw_(
-                st.lists(st.sampled_from([n / 4 for n in range(1, 64)]), min_size=2, max_size=2, unique=True)
-            )
+            draw_(st.lists(st.sampled_from([n / 4 for n in range(1, 64)]), min_size=2, max_size=2, unique=True))
         )
         space[path] = uniform(max(low, SEARCHED[path][0]), high + SEARCHED[path][1])
     rules = st.builds(
@@ -445,9 +441,7 @@ def test_both_ends_are_drawn() -> None:
         drawn = [draw(domain, random.Random(n)) for n in range(300)]
         assert set(drawn) == {1, 2, 3}
         assert min(drawn.count(1), drawn.count(3)) > 30
-    domain = spec_with(
-        space={"training.optimizer.lr": {"type": "quniform", "low": 0.1, "high": 0.3, "q": 0.1}}
-    )
+    domain = spec_with(space={"training.optimizer.lr": {"type": "quniform", "low": 0.1, "high": 0.3, "q": 0.1}})
     assert domain.search.space["training.optimizer.lr"].grid == [0.1, 0.2, 0.3]
 
 

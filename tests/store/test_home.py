@@ -128,9 +128,7 @@ def test_an_unknown_name_has_the_nearest_and_all_that_are_there(home: Home, spec
     assert caught.value.exit_code == 2
 
 
-def test_an_experiment_whose_spec_no_longer_loads_does_not_hide_the_others(
-    home: Home, spec: ExperimentSpec
-) -> None:
+def test_an_experiment_whose_spec_no_longer_loads_does_not_hide_the_others(home: Home, spec: ExperimentSpec) -> None:
     start(home, spec, 100.0)
     broken = start(home, load_spec(BASE, {"name": "other"}), 200.0)
     (broken.path / "spec.yaml").write_text("version: 0\n")
@@ -193,9 +191,7 @@ with folder.opened(spec):
 def test_the_lock_goes_with_a_killed_process(home: Home, spec: ExperimentSpec, tmp_path: Path) -> None:
     path = tmp_path / "spec.yaml"
     path.write_text(to_yaml(spec.model_dump(exclude_unset=True)))
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, home.path, path], stdout=subprocess.PIPE, text=True
-    )
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, home.path, path], stdout=subprocess.PIPE, text=True)
     try:
         assert holder.stdout.readline() == "held\n"
         folder = home.find("tiny")
@@ -219,9 +215,7 @@ def test_asking_whether_it_runs_does_not_keep_it_from_starting(home: Home, spec:
         "import sys, time; from filelock import FileLock\n"
         "with FileLock(sys.argv[1]):\n  print('held', flush=True); time.sleep(0.2)"
     )
-    asker = subprocess.Popen(
-        [sys.executable, "-c", code, folder.path / "lock"], stdout=subprocess.PIPE, text=True
-    )
+    asker = subprocess.Popen([sys.executable, "-c", code, folder.path / "lock"], stdout=subprocess.PIPE, text=True)
     assert asker.stdout.readline() == "held\n"
     with folder.opened(spec):
         pass

@@ -59,9 +59,7 @@ def test_cut_at_every_byte_earlier_events_survive_and_appending_goes_on(journal:
         assert events[0]["version"] == 1
 
 
-@pytest.mark.parametrize(
-    "damage", [b'{"event": \n', b"\x00\x00\x00\n", b"3\n", b"[1]\n", b"\xff\xfe\n", b"\n"]
-)
+@pytest.mark.parametrize("damage", [b'{"event": \n', b"\x00\x00\x00\n", b"3\n", b"[1]\n", b"\xff\xfe\n", b"\n"])
 def test_a_damaged_line_is_named(journal: Journal, damage: bytes) -> None:
     lines = journal.path.read_bytes().splitlines(keepends=True)
     journal.path.write_bytes(b"".join([lines[0], damage, *lines[1:]]))
@@ -115,9 +113,7 @@ except OSError:
 
 def test_a_disk_that_takes_half_a_line_leaves_none_of_it(journal: Journal) -> None:
     before = journal.path.read_bytes()
-    done = subprocess.run(
-        [sys.executable, "-c", FILLED, journal.path], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", FILLED, journal.path], capture_output=True, text=True, check=True)
     assert done.stdout == "refused\n"
     assert journal.path.read_bytes() == before
 

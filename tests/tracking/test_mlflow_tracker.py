@@ -377,8 +377,7 @@ def test_two_processes_make_and_fill_one_store_at_once(tmp_path):
     command = [sys.executable, "-c", TWO_PROCESSES, store.uri, str(tmp_path)]
     environment = {"PYTHONPATH": ":".join(sys.path)}
     running = [
-        subprocess.Popen([*command, which], env=environment, stderr=subprocess.PIPE, text=True)
-        for which in "ab"
+        subprocess.Popen([*command, which], env=environment, stderr=subprocess.PIPE, text=True) for which in "ab"
     ]
     for process in running:
         error = process.communicate(timeout=60)[1]

@@ -140,13 +140,9 @@ def test_a_later_session_is_told_what_the_store_knows(store, tracker):
     second.close(Status.FINISHED)
 
 
-@settings(
-    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None
-)
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None)
 @given(
-    sessions=st.lists(
-        st.tuples(st.integers(0, 3), st.integers(0, 3), st.booleans()), min_size=1, max_size=4
-    ).map(list)
+    sessions=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.booleans()), min_size=1, max_size=4).map(list)
 )
 def test_any_history_of_interruptions_keeps_each_epoch_once(make_store, sessions):
     """Each session goes some epochs back, to its checkpoint, then some ahead, and is ended or just closed."""

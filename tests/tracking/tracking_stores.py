@@ -87,9 +87,7 @@ class MemoryStore:
     def _seen(self, run: MemoryRun) -> Seen:
         info = run.info
         params = {name: str(value) for name, value in info.params.items()}
-        return Seen(
-            info.name, params, dict(info.tags), dict(info.artifacts), run.status, run.reason, run.epochs
-        )
+        return Seen(info.name, params, dict(info.tags), dict(info.artifacts), run.status, run.reason, run.epochs)
 
 
 @dataclass
@@ -196,9 +194,7 @@ class Server:
         # Without its job runners the server starts in half the time.
         environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         with (self.folder / "server.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                command, stdout=log, stderr=log, env=environment, start_new_session=True
-            )
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
         wait_until(self._answers, timeout_s=60)
 
     def kill(self) -> None:

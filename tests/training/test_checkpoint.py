@@ -56,9 +56,7 @@ def test_a_damaged_file_falls_back_to_the_one_before(tmp_path: Path, damage: obj
         load_latest(tmp_path)
 
 
-def test_a_kill_while_writing_leaves_the_last_checkpoint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_kill_while_writing_leaves_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_checkpoint(tmp_path, _state(1))
 
     def killed(*_: object) -> None:
@@ -118,9 +116,7 @@ def test_weights_come_back_with_their_metadata(tmp_path: Path) -> None:
         ({str(k): torch.zeros(1) for k in range(9)}, "bias is missing; 0 is not in the model and 8 more"),
     ],
 )
-def test_weights_of_another_model_are_refused(
-    tmp_path: Path, tensors: dict[str, torch.Tensor], message: str
-) -> None:
+def test_weights_of_another_model_are_refused(tmp_path: Path, tensors: dict[str, torch.Tensor], message: str) -> None:
     path = tmp_path / "w.safetensors"
     safetensors.torch.save_file(tensors, path)
     model = nn.Linear(3, 2)

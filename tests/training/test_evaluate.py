@@ -21,9 +21,7 @@ def test_logits_loss_and_accuracy_equal_the_plain_computation(batch_size: int) -
     assert not logits.requires_grad
 
     loss, acc1 = evaluate(model, data, MEAN, STD, batch_size=batch_size)
-    assert loss == pytest.approx(
-        -expected.log_softmax(1)[torch.arange(30), data.labels].mean().item(), rel=1e-5
-    )
+    assert loss == pytest.approx(-expected.log_softmax(1)[torch.arange(30), data.labels].mean().item(), rel=1e-5)
     assert acc1 == pytest.approx(100 * (expected.argmax(1) == data.labels).double().mean().item())
 
 

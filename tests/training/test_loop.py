@@ -136,8 +136,7 @@ def test_metrics_are_means_over_samples_with_a_last_smaller_batch() -> None:
 def test_distillation_metrics_describe_the_epoch() -> None:
     data, student, teacher = training_data(), network(), network(seed=5).eval()
     logits_student, logits_teacher = (
-        predict_logits(model, data.train.images, MEAN, STD, batch_size=101, device=CPU)
-        for model in (student, teacher)
+        predict_logits(model, data.train.images, MEAN, STD, batch_size=101, device=CPU) for model in (student, teacher)
     )
     weights = flsw_weights(logits_student, logits_teacher, 1)
     tau = dynamic_temperature(weights, 4, 20, 1, 8).double()
@@ -244,9 +243,7 @@ class NanAt(Criterion):
         self.left -= 1
         output = super().__call__(*args, **kwargs)
         return (
-            CriterionOutput(output.total * float("nan"), output.loss_ce, output.loss_kd)
-            if self.left == 0
-            else output
+            CriterionOutput(output.total * float("nan"), output.loss_ce, output.loss_kd) if self.left == 0 else output
         )
 
 
@@ -327,9 +324,7 @@ def test_stop_is_polled_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
 
     student = network()
     student.register_forward_pre_hook(tick)
-    run = make_run(
-        student, batch_size=10, settings={"eval_every": 2}, should_stop=lambda: bool(polls.append(now))
-    )
+    run = make_run(student, batch_size=10, settings={"eval_every": 2}, should_stop=lambda: bool(polls.append(now)))
     run.train_epoch()
     assert polls == pytest.approx([100.0 + 0.3 * i for i in range(6)])
 

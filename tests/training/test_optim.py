@@ -47,9 +47,7 @@ def test_adamw_decays_every_parameter() -> None:
         (cosine(10, warmup_epochs=5), {2.5: (1 + math.sqrt(0.5)) / 4, 5: 0.5}),
     ],
 )
-def test_schedules_give_the_factor_of_their_definition(
-    schedule: object, expected: dict[float, float]
-) -> None:
+def test_schedules_give_the_factor_of_their_definition(schedule: object, expected: dict[float, float]) -> None:
     assert {progress: schedule(progress) for progress in expected} == pytest.approx(expected)
 
 

@@ -17,9 +17,7 @@ from orchestrator.training import World, evaluate
 EPOCHS = 2
 
 
-def _train(
-    world: World, lr: float = 0.05, norm: str = "group"
-) -> tuple[list[dict[str, float]], dict[str, Any]]:
+def _train(world: World, lr: float = 0.05, norm: str = "group") -> tuple[list[dict[str, float]], dict[str, Any]]:
     student = network(norm=norm).to(memory_format=torch.channels_last)
     run = make_run(
         DistributedDataParallel(student) if world.size > 1 else student,
