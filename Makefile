@@ -15,7 +15,7 @@ setup: $(STAMP) ## Create .venv with everything pinned; does nothing when nothin
 # The stamp names what was installed: another Python, project file or constraint installs again.
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.11"; exit 1; }
-	@echo "Setting up $(VENV): about two minutes and 7 GB, once"
+	@echo "Setting up $(VENV): two to three minutes and 7 GB, once"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@

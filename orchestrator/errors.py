@@ -25,6 +25,11 @@ class OrchestratorError(Exception):
         return f"{self.message}\n  {self.hint}" if self.hint else self.message
 
 
+def first_line(error: BaseException) -> str:
+    """An error's text up to its first line break; its type where it has no text."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 @dataclass(frozen=True)
 class Problem:
     """One thing wrong with a spec."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import OrchestratorError, first_line
 from orchestrator.machine import Machine
 
 SETTINGS = {
@@ -63,8 +63,7 @@ def ray_session(address: str | None, machine: Machine, log: Path) -> Iterator[Ma
                     ray.init(address=address, logging_level="WARNING", log_to_driver=False)
             except (ConnectionError, OSError, ValueError, RuntimeError) as error:
                 raise OrchestratorError(
-                    f"Ray cannot be {'started' if address is None else f'joined at {address}'}: "
-                    f"{str(error).strip().splitlines()[0] if str(error).strip() else error!r}",
+                    f"Ray cannot be {'started' if address is None else f'joined at {address}'}: {first_line(error)}",
                     hint=f"details are in {log}"
                     + ("" if address is None else "; a cluster with tokens needs RAY_AUTH_MODE=token and its token"),
                 ) from error

@@ -15,6 +15,7 @@ from ray.tune import Callback
 from ray.tune.search import Searcher
 
 from orchestrator import names
+from orchestrator.errors import first_line
 from orchestrator.execution.job import FAILURE, FATAL, Job
 from orchestrator.execution.watcher import Watcher
 from orchestrator.search.agenda import Agenda
@@ -223,5 +224,5 @@ class DriverCallback(Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         error = trial.get_pickled_error()
-        reason = str(error).strip().splitlines()[0] if error is not None and str(error).strip() else "unknown"
+        reason = first_line(error) if error is not None else "unknown"
         self._driver.on_end(trial.trial_id, crash=f"the trial's process ended: {reason}")

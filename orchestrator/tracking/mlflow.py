@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import queue
-import threading
 import time
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,10 +16,11 @@ from mlflow.entities import Metric, Param, Run
 from mlflow.exceptions import MlflowException
 
 from orchestrator import names
-from orchestrator.errors import TrackingError
+from orchestrator.errors import TrackingError, first_line
 from orchestrator.search.trials import Status
 from orchestrator.tracking.base import Epoch, RunInfo, Tracker
 from orchestrator.tracking.uris import redacted, without_secrets
+from orchestrator.tracking.writer import GivenUpError, Writer
 
 KEY_TAG = f"{names.TAG_PREFIX}key"
 STATUS_TAG = f"{names.TAG_PREFIX}status"
@@ -33,7 +32,6 @@ MAX_METRICS = 350
 """Metrics of one batch. MLflow takes 1000, but on sqlite the time of a batch grows faster than its size."""
 SEND_EVERY_S = 2.0
 """Seconds that metrics may wait for others: a batch of 20 short epochs costs a seventh of 20 batches."""
-RETRY_PAUSE_S = 1.0
 PERMANENT = {
     "BAD_REQUEST",
     "INVALID_PARAMETER_VALUE",
@@ -66,10 +64,6 @@ class _Child:
     """Metrics not yet sent, an inner list for each epoch."""
 
 
-class _GivenUpError(Exception):
-    """The store has not answered for longer than `close` waits."""
-
-
 class MLflowTracker(Tracker):
     """Writes to any MLflow tracking URI.
 
@@ -84,14 +78,14 @@ class MLflowTracker(Tracker):
         self.experiment_id = ""
         self.parent_id = ""
         self._artifacts = artifacts
-        self._patience_s = patience_s
         self._children: dict[str, _Child] = {}
-        self._jobs: queue.Queue[Callable[[], None] | None] = queue.Queue()
-        self._problems: list[str] = []
-        self._closing_since: float | None = None
-        self._answered_at = 0.0
-        self._given_up: _GivenUpError | None = None
-        self._thread = threading.Thread(target=self._write, name="mlflow-writer", daemon=True)
+        self._writer = Writer(
+            idle=self._send_all,
+            idle_every_s=SEND_EVERY_S,
+            may_pass=_may_pass,
+            describe=lambda error: without_secrets(first_line(error), uri),
+            patience_s=patience_s,
+        )
 
     def open(self, experiment: RunInfo) -> None:
         try:
@@ -105,19 +99,19 @@ class MLflowTracker(Tracker):
             raise
         except Exception as error:
             raise _unusable(self.uri, error) from None
-        self._thread.start()
+        self._writer.start()
 
     def start(self, run: RunInfo, history: Sequence[Epoch] = ()) -> None:
         now = _milliseconds()
-        self._jobs.put(lambda: self._start(run, history, now))
+        self._writer.put(lambda: self._start(run, history, now))
 
     def log(self, key: str, epoch: Epoch) -> None:
         now = _milliseconds()
-        self._jobs.put(lambda: self._log(key, epoch, now))
+        self._writer.put(lambda: self._log(key, epoch, now))
 
     def end(self, key: str, status: Status, reason: str | None = None) -> None:
         now = _milliseconds()
-        self._jobs.put(lambda: self._end(key, status, reason, now))
+        self._writer.put(lambda: self._end(key, status, reason, now))
 
     def status(self, key: str) -> Status | None:
         child = self._children.get(key)
@@ -131,11 +125,7 @@ class MLflowTracker(Tracker):
         artifacts: Mapping[str, str] | None = None,
     ) -> list[str]:
         now = _milliseconds()
-        self._closing_since = time.monotonic()
-        self._jobs.put(lambda: self._finish(status, metrics or {}, note, artifacts or {}, now))
-        self._jobs.put(None)
-        self._thread.join()
-        return self._problems
+        return self._writer.close(lambda: self._finish(status, metrics or {}, note, artifacts or {}, now))
 
     def _find_or_create_experiment(self) -> str:
         found = self._client.get_experiment_by_name(self.experiment)
@@ -178,13 +168,13 @@ class MLflowTracker(Tracker):
         tags = {**run.tags, **tags, KEY_TAG: run.key, STATUS_TAG: Status.RUNNING}
         return str(self._client.create_run(self.experiment_id, start, tags, run.name).info.run_id)
 
-    # What follows runs in the writer thread.
+    # What follows runs in the writer's thread.
 
     def _start(self, run: RunInfo, history: Sequence[Epoch], now: int) -> None:
         child = self._children.get(run.key)
         if child is None:
             child = _Child(run.key)
-            if not self._persist(f"{run.key}: its run", self._creating(child, run, now)):
+            if not self._writer.persist(f"{run.key}: its run", self._creating(child, run, now)):
                 return
             self._children[run.key] = child
             known: Mapping[str, str] = {}
@@ -231,7 +221,7 @@ class MLflowTracker(Tracker):
                 self._client.delete_tag(child.run_id, REASON_TAG)
             self._client.set_tag(child.run_id, STATUS_TAG, Status.RUNNING)
 
-        self._persist(f"{child.key}: that it goes on", reopen)
+        self._writer.persist(f"{child.key}: that it goes on", reopen)
         return known
 
     def _log(self, key: str, epoch: Epoch, now: int) -> None:
@@ -255,7 +245,7 @@ class MLflowTracker(Tracker):
             # Last: a later session that finds it knows that all before it is written.
             self._client.set_tag(run_id, STATUS_TAG, status)
 
-        self._persist(f"{key}: that it is {status}", terminate)
+        self._writer.persist(f"{key}: that it is {status}", terminate)
 
     def _finish(
         self, status: Status, metrics: Mapping[str, float], note: str, artifacts: Mapping[str, str], now: int
@@ -265,13 +255,15 @@ class MLflowTracker(Tracker):
         parent.waiting = [[Metric(name, value, now, 0)] for name, value in metrics.items()]
         self._send(parent)
         if note:
-            self._persist("the experiment: its note", lambda: self._client.set_tag(self.parent_id, NOTE_TAG, note))
+            self._writer.persist(
+                "the experiment: its note", lambda: self._client.set_tag(self.parent_id, NOTE_TAG, note)
+            )
         self._put_artifacts("the experiment", self.parent_id, artifacts)
         self._terminate("the experiment", self.parent_id, status, None, now)
 
     def _put_artifacts(self, key: str, run_id: str, artifacts: Mapping[str, str]) -> None:
         for name, text in artifacts.items():
-            self._persist(
+            self._writer.persist(
                 f"{key}: {name}",
                 lambda name=name, text=text: self._client.log_text(run_id, text, name),  # type: ignore[misc]
             )
@@ -296,70 +288,17 @@ class MLflowTracker(Tracker):
 
     def _put(self, child: _Child, what: str, items: Sequence[Item], send: Callable[[Sequence[Item]], None]) -> None:
         """Send the items; where the store refuses, all but those that it refuses by themselves."""
-        error = self._attempt(lambda: send(items))
+        error = self._writer.attempt(lambda: send(items))
         if error is None:
             return
-        if isinstance(error, _GivenUpError):
-            self._report(f"{child.key}: {what}", error)
+        if isinstance(error, GivenUpError):
+            self._writer.report(f"{child.key}: {what}", error)
         elif len(items) == 1:
-            self._report(f"{child.key}: {items[0].key}", error)
+            self._writer.report(f"{child.key}: {items[0].key}", error)
         else:
             middle = len(items) // 2
             self._put(child, what, items[:middle], send)
             self._put(child, what, items[middle:], send)
-
-    def _write(self) -> None:
-        """The writer thread: do jobs in order, and now and then send the metrics that wait."""
-        sent_at = time.monotonic()
-        while True:
-            try:
-                job = self._jobs.get(timeout=SEND_EVERY_S)
-            except queue.Empty:
-                job = self._send_all
-            if job is None:
-                return
-            try:
-                job()
-                if time.monotonic() - sent_at >= SEND_EVERY_S:
-                    self._send_all()
-                    sent_at = time.monotonic()
-            except Exception as error:
-                self._report("a record", error)
-
-    def _persist(self, what: str, call: Callable[[], None]) -> bool:
-        """Whether a call, which may be repeated safely, got through; reports it if not."""
-        error = self._attempt(call)
-        if error is not None:
-            self._report(what, error)
-        return error is None
-
-    def _attempt(self, call: Callable[[], None]) -> Exception | None:
-        """Make a call, again and again while the store is away; returns why it is refused or given up."""
-        while self._given_up is None:
-            try:
-                call()
-            except Exception as error:
-                if not _may_pass(error):
-                    self._answered_at = time.monotonic()
-                    return error
-                if self._is_late():
-                    self._given_up = _GivenUpError(_first_line(error))
-                else:
-                    time.sleep(RETRY_PAUSE_S)
-            else:
-                self._answered_at = time.monotonic()
-                return None
-        return self._given_up
-
-    def _is_late(self) -> bool:
-        if self._closing_since is None:
-            return False
-        return time.monotonic() - max(self._closing_since, self._answered_at) >= self._patience_s
-
-    def _report(self, what: str, error: Exception) -> None:
-        line = f"{what}: {without_secrets(_first_line(error), self.uri)}"
-        if line not in self._problems:
-            self._problems.append(line)
 
 
 def close_orphans(uri: str, experiment: str, parent_key: str) -> int:
@@ -387,7 +326,7 @@ def close_orphans(uri: str, experiment: str, parent_key: str) -> int:
 
 def _unusable(uri: str, error: Exception) -> TrackingError:
     return TrackingError(
-        f"MLflow at {redacted(uri)} cannot be used: {without_secrets(_first_line(error), uri)}",
+        f"MLflow at {redacted(uri)} cannot be used: {without_secrets(first_line(error), uri)}",
         hint="check tracking.uri (or MLFLOW_TRACKING_URI), and that the server runs",
     )
 
@@ -440,7 +379,3 @@ def _status_of(run: Run) -> Status | None:
 
 def _milliseconds() -> int:
     return int(time.time() * 1000)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -13,7 +13,7 @@ from tracking_stores import EXPERIMENT, MLflowStore, epoch, epochs, trial_info, 
 from orchestrator import names
 from orchestrator.errors import TrackingError
 from orchestrator.search.trials import Status
-from orchestrator.tracking import mlflow as tracking
+from orchestrator.tracking import mlflow, writer
 from orchestrator.tracking.base import RunInfo
 from orchestrator.tracking.mlflow import MAX_METRICS, REASON_TAG, STATUS_TAG, MLflowTracker, close_orphans
 from orchestrator.tracking.uris import redacted
@@ -51,8 +51,8 @@ class Calls:
 @pytest.fixture
 def wrap_calls(monkeypatch):
     def wrap(before=lambda *args, **kwargs: None, after=lambda *args, **kwargs: None):
-        monkeypatch.setattr(tracking, "MlflowClient", Calls(tracking.MlflowClient, before, after))
-        monkeypatch.setattr(tracking, "RETRY_PAUSE_S", 0.01)
+        monkeypatch.setattr(mlflow, "MlflowClient", Calls(mlflow.MlflowClient, before, after))
+        monkeypatch.setattr(writer, "RETRY_PAUSE_S", 0.01)
 
     return wrap
 
