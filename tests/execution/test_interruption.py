@@ -96,9 +96,9 @@ def test_kill_9_of_a_trials_process(shell: Shell) -> None:
     spec = shell.spec(LONGER)
     process = shell.start("run", spec)
     shell.wait_until(lambda: (shell.home / "experiments").exists() and _under_way_or_not(shell), process)
-    actors = _trial_actors(process.pid)
-    assert actors
-    os.kill(actors[0], signal.SIGKILL)
+    # Ray renames a process only while it is inside a call.
+    shell.wait_until(lambda: bool(_trial_actors(process.pid)), process)
+    os.kill(_trial_actors(process.pid)[0], signal.SIGKILL)
     output, _ = process.communicate(timeout=150)
     assert process.returncode == 0, output
     _check_complete_and_without_duplicates(shell, {})
