@@ -97,8 +97,9 @@ def test_kill_9_of_a_trials_process(shell: Shell) -> None:
     process = shell.start("run", spec)
     shell.wait_until(lambda: (shell.home / "experiments").exists() and _under_way_or_not(shell), process)
     # Ray renames a process only while it is inside a call.
-    shell.wait_until(lambda: bool(_trial_actors(process.pid)), process)
-    os.kill(_trial_actors(process.pid)[0], signal.SIGKILL)
+    actors: list[int] = []
+    shell.wait_until(lambda: bool(actors.extend(_trial_actors(process.pid)) or actors), process)
+    os.kill(actors[0], signal.SIGKILL)
     output, _ = process.communicate(timeout=150)
     assert process.returncode == 0, output
     _check_complete_and_without_duplicates(shell, {})
