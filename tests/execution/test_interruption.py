@@ -38,7 +38,7 @@ def _under_way(shell: Shell) -> bool:
 
 def _check_complete_and_without_duplicates(shell: Shell, ended_before: dict[str, dict[str, float]]) -> None:
     records = shell.records()
-    assert {record.status for record in records.values()} == {Status.FINISHED}
+    assert {(record.status, record.reason) for record in records.values()} == {(Status.FINISHED, None)}
     assert len(records) == 1 + 2 * (2 + 1)
     for name, metrics in ended_before.items():
         assert records[name].metrics == metrics, "a trial that had ended was run again"
