@@ -30,6 +30,11 @@ class ResNet(nn.Module):
         ValueError: an argument is out of its range.
     """
 
+    feature_layers: tuple[str, ...]
+    """The block that ends each stage, shallow to deep; it puts out maps [B, channels, h, w], after the ReLU."""
+    classifier_layer = "head"
+    """The linear layer; it reads the pooled features [B, channels]."""
+
     def __init__(
         self,
         depth: int,
@@ -63,6 +68,7 @@ class ResNet(nn.Module):
                 stride = 2 if stage > 0 and block == 0 else 1
                 self.stages.append(_Block(channels, out_channels, stride, norm))
                 channels = out_channels
+        self.feature_layers = tuple(f"stages.{blocks_per_stage * stage - 1}" for stage in (1, 2, 3))
         self.head = nn.Linear(channels, num_classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):

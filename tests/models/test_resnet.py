@@ -130,3 +130,13 @@ def test_depth_must_fit_the_architecture(depth):
 def test_an_unknown_model_is_refused_with_the_nearest_name():
     with pytest.raises(RegistryError, match="did you mean 'resnet20'"):
         build_model("resnet-20", num_classes=10)
+
+
+def test_feature_layers_end_the_stages_and_the_classifier_is_the_last_layer():
+    model = build_model("resnet20", num_classes=10)
+    shapes = []
+    for name in model.feature_layers:
+        model.get_submodule(name).register_forward_hook(lambda module, images, out: shapes.append(tuple(out.shape[1:])))
+    model(torch.randn(2, 3, 32, 32))
+    assert shapes == [(16, 32, 32), (32, 16, 16), (64, 8, 8)]
+    assert model.get_submodule(model.classifier_layer).out_features == 10
