@@ -6,6 +6,7 @@ Every error a user can cause or meet derives from `OrchestratorError`; the comma
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -53,7 +54,7 @@ class Problem:
 
 
 def _short(value: Any, limit: int = 80) -> str:
-    text = repr(value)
+    text = json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
@@ -98,7 +99,9 @@ class TrackingError(OrchestratorError):
 
 
 class ResourceError(OrchestratorError):
-    """A trial needs more than the machine or cluster has."""
+    """A trial needs more than the machine or cluster has, so that nothing can start."""
+
+    exit_code = 2
 
 
 class DivergenceError(OrchestratorError):

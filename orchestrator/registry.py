@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import pkgutil
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import metadata
 from typing import Any, Generic, TypeVar, cast
@@ -11,12 +12,26 @@ from typing import Any, Generic, TypeVar, cast
 from orchestrator.errors import RegistryError
 
 T = TypeVar("T", bound=Callable[..., Any])
+_NUMBER = re.compile(r"[0-9]{1,9}")
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name most like `name`, or None where nothing is close."""
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    """The known name most like `name`, or None where nothing is close.
+
+    Of names that differ in their numbers alone, such as resnet20 and resnet32, the one nearest by number.
+    """
+    names = list(known)
+    stem, numbers = _numbered(name)
+    alike = [other for other in names if numbers and _numbered(other)[0] == stem]
+    if alike:
+        return min(alike, key=lambda other: sum(abs(a - b) for a, b in zip(numbers, _numbered(other)[1], strict=True)))
+    matches = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     return matches[0] if matches else None
+
+
+def _numbered(name: str) -> tuple[str, list[int]]:
+    """A name with # for each number in it, and the numbers."""
+    return _NUMBER.sub("#", name), [int(number) for number in _NUMBER.findall(name)]
 
 
 class Registry(Generic[T]):

@@ -41,8 +41,8 @@ def test_the_hint_is_on_its_own_line() -> None:
 
 def test_exit_codes() -> None:
     codes = {type(error).__name__: error.exit_code for error in EXAMPLES}
-    wrong_use = {"SpecError", "UsageError", "RegistryError"}
-    assert codes == {name: 2 if name in wrong_use else 1 for name in codes}
+    before_anything_starts = {"SpecError", "UsageError", "RegistryError", "ResourceError"}
+    assert codes == {name: 2 if name in before_anything_starts else 1 for name in codes}
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,8 @@ def test_exit_codes() -> None:
         (Problem("seed", "is required", line=3), "seed (line 3): is required"),
         (Problem("a.b", "must be > 0", 0, has_value=True), "a.b: 0: must be > 0"),
         (Problem("a", "unknown key", hint="did you mean 'b'?"), "a: unknown key; did you mean 'b'?"),
-        (Problem("a", "must be text", None, has_value=True), "a: None: must be text"),
+        (Problem("a", "must be text", None, has_value=True), "a: null: must be text"),
+        (Problem("a", "must be text", True, has_value=True), "a: true: must be text"),
     ],
 )
 def test_a_problem_reads_as_path_line_value_rule_hint(problem: Problem, text: str) -> None:

@@ -100,7 +100,17 @@ def test_an_installed_package_cannot_take_a_name_that_is_there(planets: Registry
 
 @pytest.mark.parametrize(
     ("name", "known", "close"),
-    [("epocs", ["epochs", "seed"], "epochs"), ("zzz", ["epochs"], None), ("a", [], None)],
+    [
+        ("epocs", ["epochs", "seed"], "epochs"),
+        ("zzz", ["epochs"], None),
+        ("a", [], None),
+        # Names that differ in their numbers alone: the nearest number, not the most like in spelling.
+        ("resnet15", ["resnet110", "resnet14", "resnet56", "resnet8"], "resnet14"),
+        ("resnet22", ["resnet110", "resnet20", "resnet32"], "resnet20"),
+        ("wrn-40-3", ["wrn-16-2", "wrn-40-1", "wrn-40-2"], "wrn-40-2"),
+        ("resnett20", ["resnet110", "resnet20"], "resnet20"),
+        ("net" + "9" * 5000, ["net1"], None),
+    ],
 )
 def test_nearest(name: str, known: list[str], close: str | None) -> None:
     assert nearest(name, known) == close

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from pydantic_core import ErrorDetails
 
 from orchestrator.errors import Problem
 from orchestrator.registry import nearest
+from orchestrator.spec.base import PLUGIN, PluginSection
 
 Lines = Mapping[tuple[str | int, ...], int]
 
@@ -32,17 +34,24 @@ _RULES = {
     "less_than_equal": "must be <= {le}",
     "finite_number": "must be a finite number",
     "literal_error": "must be {expected}",
-    "string_pattern_mismatch": "must match the pattern {pattern}",
     "string_too_long": "must have at most {max_length} characters",
     "too_short": "must not be empty",
 }
+_NAME_PATTERN = re.compile(r"\^\[A-Za-z0-9]\[A-Za-z0-9([^]\\]*)]\*\$")
+"""The patterns of names: a letter or digit, then letters, digits and the characters of the group."""
 
 
 def problems_of(
     error: ValidationError, model: type[BaseModel], raw: Any, lines: Lines | None = None, prefix: str = ""
 ) -> list[Problem]:
-    """Every problem of a failed validation of `raw` against `model`, in the file's order."""
-    found = [_problem(details, model, raw, lines or {}, prefix) for details in error.errors()]
+    """Every problem of a failed validation of `raw` against `model`, in the file's order.
+
+    Where a section's form is not known, neither are its keys: only the form is told.
+    """
+    errors = error.errors()
+    formless = {e["loc"][:-1] for e in errors if e["type"] == "unknown_name" and PLUGIN in e["loc"][-2:-1]}
+    told = [e for e in errors if e["type"] != "extra_forbidden" or e["loc"][:-1] not in formless]
+    found = [_problem(details, model, raw, lines or {}, prefix) for details in told]
     return sorted(found, key=lambda problem: problem.line or 0)
 
 
@@ -57,6 +66,9 @@ def _problem(details: ErrorDetails, model: type[BaseModel], raw: Any, lines: Lin
         if "field" in context:
             loc = (*loc, *context["field"].split("."))
             value = context["value"]
+            has_value = value is not None
+    elif kind == "string_pattern_mismatch":
+        rule = _in_words(context["pattern"])
     elif kind == "unknown_name":
         rule = context["rule"]
     elif kind == "extra_forbidden":
@@ -84,6 +96,15 @@ def _problem(details: ErrorDetails, model: type[BaseModel], raw: Any, lines: Lin
         hint=hint,
         line=line_of(path, lines),
     )
+
+
+def _in_words(pattern: str) -> str:
+    """What a text must be to match the pattern."""
+    name = _NAME_PATTERN.fullmatch(pattern)
+    if name is None:
+        return f"must match the pattern {pattern}"
+    *others, last = name[1]
+    return f"must begin with a letter (a to z) or digit and go on with letters, digits, {' '.join(others)} or {last}"
 
 
 def _without_tags(loc: Sequence[str | int], raw: Any, *, missing: bool) -> tuple[str | int, ...]:
@@ -131,19 +152,26 @@ def _forms_at(model: type[BaseModel], loc: Sequence[str | int], raw: Any) -> lis
     annotations: list[Any] = [model]
     node = raw
     for part in loc:
-        node = node.get(part) if isinstance(node, dict) else None
+        node = _step(node, part)
         annotations = [inner for annotation in annotations for inner in _inside(annotation, part)]
     forms = [form for annotation in annotations for form in _models(annotation)]
     chosen = [form for form in forms if _is_chosen(form, node)]
-    return chosen or forms
+    return chosen or [form for form in forms if issubclass(form, PluginSection)] or forms
+
+
+def _step(node: Any, part: str | int) -> Any:
+    """What lies under `part`, None where there is nothing."""
+    if isinstance(node, list):
+        return node[part] if isinstance(part, int) and part < len(node) else None
+    return node.get(part) if isinstance(node, dict) else None
 
 
 def _inside(annotation: Any, part: str | int) -> list[Any]:
     """Annotations of what lies under `part` in a value of this annotation."""
     found = [form.model_fields[str(part)].annotation for form in _models(annotation) if str(part) in form.model_fields]
     for alternative in _alternatives(annotation):
-        if typing.get_origin(alternative) is dict:
-            found.append(typing.get_args(alternative)[1])
+        if typing.get_origin(alternative) in (dict, list):
+            found.append(typing.get_args(alternative)[-1])
     return found
 
 

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 
 from orchestrator.spec.base import Section
+
+
+def _built_in(num_workers: int) -> int:
+    if num_workers > 1:
+        raise PydanticCustomError("rule", "{rule}", {"rule": "data-parallel trials are not built in yet; use 1"})
+    return num_workers
 
 
 class ResourcesSpec(Section):
     """What one trial takes of the machine or cluster."""
 
-    num_workers: int = Field(1, ge=1, le=1, description="Data-parallel workers of one trial.")
+    num_workers: Annotated[int, AfterValidator(_built_in)] = Field(
+        1, ge=1, json_schema_extra={"maximum": 1}, description="Data-parallel workers of one trial."
+    )
     cpus_per_worker: int = Field(1, ge=1, description="CPU cores, and threads, of one worker.")
     gpus_per_worker: float = Field(0.0, ge=0, description="GPUs of one worker; a fraction shares one.")
     max_concurrent_trials: int | None = Field(

@@ -17,6 +17,7 @@ from orchestrator.spec.base import Section, broken_rule, told_by
 
 SEARCHED_SECTIONS = ("student", "distillation", "training")
 VARIANT_SECTIONS = ("data", "teacher", *SEARCHED_SECTIONS)
+_VARIANT_NAME = r"^[A-Za-z0-9][A-Za-z0-9+._-]*$"
 
 
 class RangeDomain(Section):
@@ -257,8 +258,10 @@ class SearchSpec(Section):
         description="Trials of each variant that has a space (20 if unset); of a grid, its repeats (1).",
     )
     space: dict[str, Domain] = Field({}, description="Dotted path: domain, for all variants.")
-    variants: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9+._-]*$", max_length=40)], VariantSpec] = Field(
-        {}, description="Named arms, compared with each other; none: the spec's own values are the only arm."
+    variants: dict[Annotated[str, Field(pattern=_VARIANT_NAME, max_length=40)], VariantSpec] = Field(
+        {},
+        json_schema_extra={"propertyNames": {"pattern": _VARIANT_NAME, "maxLength": 40}},
+        description="Named arms, compared with each other; none: the spec's own values are the only arm.",
     )
     constraints: list[Annotated[str, AfterValidator(_constraint_text)]] = Field(
         [], description="Rules between searched values, such as 'distillation.temperature.min <= 2'."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeVar
@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from orchestrator.errors import Problem
+from orchestrator.registry import nearest
 from orchestrator.spec.experiment import ExperimentSpec, RunSpec, assign
 from orchestrator.spec.problems import Lines, line_of, problems_of
 from orchestrator.spec.search import (
@@ -105,7 +106,8 @@ def _variant(spec: ExperimentSpec, name: str, arm: VariantSpec) -> Variant:
 def check_search(spec: ExperimentSpec, lines: Lines) -> list[Problem]:
     """Problems of variants, domains and constraints: paths, values at both ends, rules between them."""
     found: list[Problem] = []
-    used: set[str] = set()
+    misfits: list[_Misfit] = []
+    checked: list[Variant] = []
     shared = _placed("search.space", spec.search.space, SEARCHED_SECTIONS, found)
     spec = spec.model_copy(update={"search": spec.search.model_copy(update={"space": shared})})
     for name, given in variant_specs(spec).items():
@@ -125,11 +127,13 @@ def check_search(spec: ExperimentSpec, lines: Lines) -> list[Problem]:
         except ValidationError as error:
             found += [_relocated(p, f"{where}.set", arm.set) for p in problems_of(error, RunSpec, tree)]
             continue
-        used |= {constraint.text for constraint in variant.constraints}
+        checked.append(variant)
         if spec.search.sampler == "grid" and variant.space:
             found += _check_grid(variant, arm, spec.search)
-        found += _check_space(variant, arm, tree, repair=spec.search.sampler != "grid")
+        found += _check_space(variant, arm, tree, misfits, repair=spec.search.sampler != "grid")
+    found += _told(misfits, checked)
     if not found:
+        used = {constraint.text for variant in checked for constraint in variant.constraints}
         found += [
             Problem("search.constraints", "names a field that no variant has", text, True)
             for text in spec.search.constraints
@@ -148,7 +152,9 @@ def _placed(where: str, paths: Mapping[str, V], sections: tuple[str, ...], found
     placed = {path: value for path, value in paths.items() if path.split(".")[0] in sections}
     for path in paths:
         if path not in placed:
-            found.append(Problem(f"{where}.{path}", f"must begin with one of: {', '.join(sections)}"))
+            close = nearest(path.split(".")[0], sections)
+            hint = f"did you mean {close!r}?" if close else None
+            found.append(Problem(f"{where}.{path}", f"must begin with one of: {', '.join(sections)}", hint=hint))
     return placed
 
 
@@ -164,9 +170,12 @@ def _check_grid(variant: Variant, arm: VariantSpec, search: SearchSpec) -> list[
     return []
 
 
-def _check_space(variant: Variant, arm: VariantSpec, tree: dict[str, Any], *, repair: bool) -> list[Problem]:
-    """Validate the run at the ends of its domains; one problem a domain and field."""
+def _check_space(
+    variant: Variant, arm: VariantSpec, tree: dict[str, Any], misfits: list[_Misfit], *, repair: bool
+) -> list[Problem]:
+    """Validate the run at the ends of its domains; one problem, or one more misfit, for a domain and field."""
     found: dict[tuple[str, str], Problem] = {}
+    unfit: dict[tuple[str, str], _Misfit] = {}
     for corner in _corners(variant.space):
         try:
             point = variant.repaired(corner) if repair else corner
@@ -179,12 +188,13 @@ def _check_space(variant: Variant, arm: VariantSpec, tree: dict[str, Any], *, re
             for problem in problems_of(error, RunSpec, assign(tree, corner)):
                 path = next((p for p in point if problem.path == p or problem.path.startswith(f"{p}.")), None)
                 path = path or next(iter(point))
-                found.setdefault((path, problem.path), _domain_problem(variant, arm, path, point, problem))
+                unfit.setdefault((path, problem.path), _Misfit(variant.name, path in arm.space, path, point, problem))
         except TypeError:
             found.setdefault(("", ""), Problem("search.constraints", f"cannot compare values in {variant.name}"))
         else:
             for path in (path for path, domain in variant.space.items() if not domain.holds(point[path])):
                 found.setdefault((path, ""), _moved_problem(arm, variant, path, point))
+    misfits += unfit.values()
     return list(found.values())
 
 
@@ -208,25 +218,49 @@ def _moved_problem(arm: VariantSpec, variant: Variant, path: str, point: Mapping
     )
 
 
-def _domain_problem(
-    variant: Variant, arm: VariantSpec, path: str, point: Mapping[str, Any], problem: Problem
-) -> Problem:
-    where = f"search.variants.{variant.name}.space" if path in arm.space else "search.space"
-    section = path.rpartition(".")[0]
-    values = ", ".join(f"{p} = {v}" for p, v in point.items() if p == path or p.startswith(f"{section}."))
-    if problem.rule == "unknown key":
-        return Problem(
-            f"{where}.{path}",
-            f"variant {variant.name!r} has no such field",
-            hint=problem.hint if path in arm.space else f"{problem.hint}; or give it in the variants that have it",
-        )
-    others = sum(p.startswith(f"{section}.") for p in point) > 1
-    hint = "narrow the domain" + (", or add a rule under search.constraints" if others else "")
-    return Problem(
-        f"{where}.{path}",
-        f"reaches a value that is not valid: with {values}, {problem.path} {problem.rule}",
-        hint=hint,
-    )
+@dataclass(frozen=True)
+class _Misfit:
+    """A domain with a value that a variant's run cannot take."""
+
+    variant: str
+    own: bool
+    """Whether the domain is the variant's, and not of the shared space."""
+    path: str
+    point: Mapping[str, Any]
+    problem: Problem
+
+    @property
+    def where(self) -> str:
+        return f"search.variants.{self.variant}.space.{self.path}" if self.own else f"search.space.{self.path}"
+
+    def told(self, lacking: Sequence[str]) -> Problem:
+        """The misfit as a problem; `lacking` are the variants without such a field, empty where all are."""
+        problem = self.problem
+        section = self.path.rpartition(".")[0]
+        values = ", ".join(f"{p} = {v}" for p, v in self.point.items() if p == self.path or p.startswith(f"{section}."))
+        unknown = problem.rule == "unknown key"
+        if not unknown or problem.path.startswith(f"{self.path}."):
+            rule = f"{problem.path} {'is no field' if unknown else problem.rule}"
+            others = sum(p.startswith(f"{section}.") for p in self.point) > 1
+            narrow = "narrow the domain" + (", or add a rule under search.constraints" if others else "")
+            hint = problem.hint if unknown else narrow
+            return Problem(self.where, f"reaches a value that is not valid: with {values}, {rule}", hint=hint)
+        if not lacking:
+            return Problem(self.where, f"there is no field {problem.path}", hint=problem.hint)
+        named = f"variant{'s' if len(lacking) > 1 else ''} {', '.join(map(repr, lacking))}"
+        rule = f"{named} {'have' if len(lacking) > 1 else 'has'} no such field"
+        return Problem(self.where, rule, hint=f"{problem.hint}; or give it in the variants that have it")
+
+
+def _told(misfits: Sequence[_Misfit], found: Sequence[Variant]) -> list[Problem]:
+    """One problem for each domain and what is wrong with it, however many variants share the domain."""
+    groups: dict[tuple[str, str, str], list[_Misfit]] = {}
+    for misfit in misfits:
+        groups.setdefault((misfit.where, misfit.problem.path, misfit.problem.rule), []).append(misfit)
+    return [
+        first.told([] if first.own or len(names) == sum(first.path in variant.space for variant in found) else names)
+        for first, names in ((group[0], [misfit.variant for misfit in group]) for group in groups.values())
+    ]
 
 
 def _corners(space: Mapping[str, Domain]) -> Iterator[dict[str, Any]]:

@@ -75,6 +75,10 @@ def test_both_accept(validator, values: dict) -> None:
         {"search.space": {"training.epochs": {"type": "randit", "low": 1, "high": 3}}},
         {"search.sampler": "bogo"},
         {"name": "a/b"},
+        {"resources.num_workers": 2},
+        {"search.variants": {"a/b": {}}},
+        {"search.variants": {"-a": {}}},
+        {"search.variants": {"x" * 41: {}}},
     ],
 )
 def test_both_refuse(validator, values: dict) -> None:

@@ -1,11 +1,16 @@
 """What a wrong spec is told: dotted path, value, rule, hint and line, every problem at once."""
 
 import math
+from typing import Literal
 
 import pytest
+from pydantic import ValidationError
 
+from orchestrator.catalog import TEMPERATURES
 from orchestrator.errors import Problem, SpecError
 from orchestrator.spec import load_spec
+from orchestrator.spec.base import Section
+from orchestrator.spec.problems import problems_of
 
 HEAD = """\
 name: tiny
@@ -105,6 +110,29 @@ student: {model: resnet8}
             "distillation.adjustment.rule",
             5,
             "is not a known adjustment; known: label_smoothing, none, probability_shift",
+            None,
+        ),
+        # Where a form is not known, neither are its keys.
+        (
+            "distillation:\n  temperature: {method: flws, base: 3, beta: 20, gama: 1}\n",
+            "distillation.temperature.method",
+            6,
+            "is not a known temperature; did you mean 'flsw'? known: constant, cwsm, flsw",
+            None,
+        ),
+        (
+            "distillation:\n  adjustment: {rule: label_smooting, epsilon: 0.1}\n",
+            "distillation.adjustment.rule",
+            6,
+            "is not a known adjustment; did you mean 'label_smoothing'? "
+            "known: label_smoothing, none, probability_shift",
+            None,
+        ),
+        (
+            "search:\n  scheduler: {method: foo, grace_period: 3}\n",
+            "search.scheduler.method",
+            6,
+            "must be one of 'none', 'asha'",
             None,
         ),
         # Rules between fields.
@@ -256,6 +284,13 @@ student: {model: resnet8}
             None,
         ),
         ("resources: {num_workers: 0}\n", "resources.num_workers", 5, "must be >= 1", None),
+        (
+            "resources: {num_workers: 2}\n",
+            "resources.num_workers",
+            5,
+            "data-parallel trials are not built in yet; use 1",
+            None,
+        ),
         ("search: {num_samples: 10001}\n", "search.num_samples", 5, "must be <= 10000", None),
         (
             "search: {space: {training.epochs: {type: choice, values: []}}}\n",
@@ -268,7 +303,7 @@ student: {model: resnet8}
             "search: {variants: {-kd: {}}}\n",
             "search.variants.-kd",
             5,
-            "must match the pattern ^[A-Za-z0-9][A-Za-z0-9+._-]*$",
+            "must begin with a letter (a to z) or digit and go on with letters, digits, + . _ or -",
             None,
         ),
         (
@@ -311,7 +346,7 @@ def test_one_problem(problems, text: str, path: str, line: int, rule: str, hint:
             HEAD.replace("name: tiny", "name: a/b"),
             "name",
             1,
-            "must match the pattern ^[A-Za-z0-9][A-Za-z0-9._-]*$",
+            "must begin with a letter (a to z) or digit and go on with letters, digits, . _ or -",
         ),
         (HEAD.replace("name: tiny", "name: " + "x" * 61), "name", 1, "must have at most 60 characters"),
         (
@@ -336,7 +371,7 @@ def test_one_problem_of_the_head(problems, text: str, path: str, line: int | Non
 def test_an_unknown_model_lists_the_known_ones(problems) -> None:
     (problem,) = problems(HEAD.replace("resnet8", "resnet21"))
     assert (problem.path, problem.line, problem.value) == ("student.model", 4, "resnet21")
-    assert "did you mean 'resnet" in problem.rule
+    assert "did you mean 'resnet20'?" in problem.rule
     assert "resnet8" in problem.rule
     assert "resnet110" in problem.rule
 
@@ -389,6 +424,48 @@ def test_the_message_has_the_source_and_one_line_a_problem(tmp_path) -> None:
         "  seed (line 5): 'x': must be a whole number",
         "  trainin (line 6): unknown key; did you mean 'training'?",
     ]
+
+
+def test_an_unknown_form_hides_its_own_keys_and_nothing_else(problems) -> None:
+    found = problems(
+        HEAD + "distillation:\n  temperature: {method: flws, bsae: 3}\n  kd_wieght: 1\ntraining: {epocs: 3}\n"
+    )
+    assert [problem.path for problem in found] == [
+        "distillation.temperature.method",
+        "distillation.kd_wieght",
+        "training.epocs",
+    ]
+    # A model is no form: its section has the keys that it has.
+    found = problems(HEAD.replace("resnet8}", "resnet9, widht: 1}"))
+    assert [problem.path for problem in found] == ["student.model", "student.widht"]
+
+
+def test_the_keys_of_a_plugin_are_its_own(problems, monkeypatch) -> None:
+    monkeypatch.setitem(TEMPERATURES._entries, "mine", "math:tau")
+    (problem,) = problems(HEAD + "distillation:\n  temperature: {method: mine, base: 3}\n")
+    assert (problem.path, problem.hint) == ("distillation.temperature.base", "known: method, options")
+
+
+def test_a_rule_about_what_is_absent_shows_no_value(problems) -> None:
+    (problem,) = problems(HEAD.replace("teacher: {model: resnet14}\n", ""))
+    assert str(problem) == "teacher: is needed where distillation.kd_weight is above 0"
+
+
+class _Part(Section):
+    method: Literal["part"]
+    size: int = 1
+
+
+class _Whole(Section):
+    parts: list[_Part] = []
+
+
+def test_keys_in_a_list_of_sections_are_told_with_their_place() -> None:
+    raw = {"parts": [{"method": "part"}, {"method": "part", "sise": 2}]}
+    with pytest.raises(ValidationError) as caught:
+        _Whole.model_validate(raw)
+    (problem,) = problems_of(caught.value, _Whole, raw)
+    assert (problem.path, problem.hint) == ("parts.1.sise", "did you mean 'size'?")
 
 
 def test_a_mapping_has_no_lines() -> None:

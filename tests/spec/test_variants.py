@@ -182,6 +182,24 @@ def test_a_shared_path_that_one_variant_lacks_is_named() -> None:
     assert "give it in the variants that have it" in (problem.hint or "")
 
 
+def test_a_shared_domain_that_fits_no_variant_is_told_once() -> None:
+    three = {"a": {}, "b": {"set": {"training.epochs": 4}}, "c": {}}
+    (problem,) = refused(space={"training.optimzer.lr": LR}, variants=three)
+    assert (problem.rule, problem.hint) == ("there is no field training.optimzer", "did you mean 'optimizer'?")
+    (problem,) = refused(space={"training.gradient_clip": uniform(0, 1)}, variants=three)
+    assert "training.gradient_clip must be > 0" in problem.rule
+    (problem,) = refused(space={"trainig.epochs": choice(1)}, variants=three)
+    assert problem.hint == "did you mean 'training'?"
+
+
+def test_a_shared_path_names_all_variants_that_lack_it() -> None:
+    constant = {"set": {TEMPERATURE: {"method": "constant"}}}
+    (problem,) = refused(
+        space={f"{TEMPERATURE}.gamma": uniform(0.5, 2)}, variants={"kd": constant, "dtd": {}, "la": constant}
+    )
+    assert problem.rule == "variants 'kd', 'la' have no such field"
+
+
 @pytest.mark.parametrize(
     ("path", "domain", "rule"),
     [
@@ -209,9 +227,9 @@ def test_a_shared_path_that_one_variant_lacks_is_named() -> None:
             uniform(1, 5),
             f"{TEMPERATURE}.min = 5.0, {TEMPERATURE}.min must be <= base (4.0)",
         ),
-        ("training.optimizer.learning_rate", uniform(1, 2), "has no such field"),
+        ("training.optimizer.learning_rate", uniform(1, 2), "there is no field training.optimizer.learning_rate"),
         ("training.schedule.warmup_epochs", uniform(0, 10), "must be below epochs (10)"),
-        (TEMPERATURE, choice({"method": "constant"}, {"method": "flsw", "gama": 1}), "has no such field"),
+        (TEMPERATURE, choice({"method": "constant"}, {"method": "flsw", "gama": 1}), f"{TEMPERATURE}.gama is no field"),
     ],
 )
 def test_ends_of_a_domain_that_are_not_valid(path: str, domain: dict, rule: str) -> None:
