@@ -41,9 +41,18 @@ def assign(tree: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
 
 
 def digest(content: Any) -> str:
-    """A hash of JSON-like content that does not depend on the order of keys; 16 hex digits."""
-    text = json.dumps([SPEC_VERSION, content], sort_keys=True, separators=(",", ":"))
+    """A hash of JSON-like content; the order of keys and how numbers are written do not change it; 16 hex digits."""
+    text = json.dumps([SPEC_VERSION, _written_alike(content)], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _written_alike(content: Any) -> Any:
+    """The content with 4 for 4.0, which are the same to every field."""
+    if isinstance(content, Mapping):
+        return {key: _written_alike(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_written_alike(value) for value in content]
+    return int(content) if isinstance(content, float) and content.is_integer() else content
 
 
 class RunSpec(Section):

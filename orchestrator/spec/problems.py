@@ -37,7 +37,7 @@ _RULES = {
     "string_too_long": "must have at most {max_length} characters",
     "too_short": "must not be empty",
 }
-_NAME_PATTERN = re.compile(r"\^\[A-Za-z0-9]\[A-Za-z0-9([^]\\]*)]\*\$")
+_NAME_PATTERN = re.compile(r"\^\[A-Za-z0-9]\[A-Za-z0-9([^]\\]+)]\*\$")
 """The patterns of names: a letter or digit, then letters, digits and the characters of the group."""
 
 
@@ -103,8 +103,8 @@ def _in_words(pattern: str) -> str:
     name = _NAME_PATTERN.fullmatch(pattern)
     if name is None:
         return f"must match the pattern {pattern}"
-    *others, last = name[1]
-    return f"must begin with a letter (a to z) or digit and go on with letters, digits, {' '.join(others)} or {last}"
+    others = " ".join(name[1][:-1])
+    return f"must begin with a letter (a to z) or digit and go on with letters, digits, {others} or {name[1][-1]}"
 
 
 def _without_tags(loc: Sequence[str | int], raw: Any, *, missing: bool) -> tuple[str | int, ...]:

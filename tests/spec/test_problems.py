@@ -457,7 +457,7 @@ class _Part(Section):
 
 
 class _Whole(Section):
-    parts: list[_Part] = []
+    parts: list[_Part]
 
 
 def test_keys_in_a_list_of_sections_are_told_with_their_place() -> None:

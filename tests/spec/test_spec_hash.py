@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -45,6 +46,39 @@ def test_defaults_may_be_written_out() -> None:
 
 def test_whole_and_broken_numbers_of_the_same_value_are_the_same() -> None:
     assert load_spec(BASE, {"distillation.temperature.beta": 20.0}).hash == HASH
+
+
+WRITTEN = """\
+name: tiny
+data: {{dataset: digits}}
+teacher: {{model: resnet14}}
+student: {{model: resnet8}}
+distillation: {{temperature: {{method: constant, base: {four}}}}}
+training: {{optimizer: {{weight_decay: {tenth}}}}}
+search:
+  space:
+    training.optimizer.lr: {{type: choice, values: [{tenth}, {four}]}}
+    distillation.ce_weight: {{type: quniform, low: {four}, high: 8, q: {tenth}}}
+  variants:
+    a: {{set: {{distillation.temperature.base: {four}, distillation.kd_weight: {tenth}}}}}
+    b: {{set: {{distillation: {{temperature: {{method: constant, base: {four}}}}}}}}}
+"""
+
+
+@pytest.mark.parametrize(("tenth", "four"), [("1e-1", "4.0"), (".1", "4e0"), ("+0.10", "+4."), ("0.1000", "0.4E1")])
+def test_how_a_number_is_written_does_not_matter(load, tenth: str, four: str) -> None:
+    assert load(WRITTEN.format(tenth=tenth, four=four)).hash == load(WRITTEN.format(tenth="0.1", four="4")).hash
+
+
+@given(st.data())
+def test_neither_order_nor_style_of_the_yaml_matters(data: st.DataObject) -> None:
+    def shuffled(tree: object) -> object:
+        if isinstance(tree, dict):
+            return {key: shuffled(tree[key]) for key in data.draw(st.permutations(list(tree)))}
+        return tree
+
+    text = yaml.safe_dump(shuffled(BASE), sort_keys=False, default_flow_style=data.draw(st.booleans()))
+    assert load_spec(yaml.safe_load(text)).hash == HASH
 
 
 @pytest.mark.parametrize(
