@@ -27,6 +27,7 @@ from orchestrator.spec.loading import to_yaml
 from orchestrator.spec.variants import flatten
 from orchestrator.store.home import ExperimentFolder, Home
 from orchestrator.tracking.base import RunInfo, Tracker
+from orchestrator.tracking.runs import own_values
 
 
 class Driver:
@@ -164,7 +165,8 @@ class Driver:
 
     def _info(self, trial: Trial) -> RunInfo:
         try:
-            resolved = self.plan.run_of(trial).model_dump()
+            run = self.plan.run_of(trial)
+            resolved = own_values(trial.phase, run.model_dump(), has_teacher=run.needs_teacher)
         except ValidationError:
             resolved = dict(trial.params)
         return RunInfo(

@@ -8,7 +8,6 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable
-from pathlib import Path
 
 from orchestrator import environment, names
 from orchestrator.analysis.results import Results
@@ -24,6 +23,7 @@ from orchestrator.spec.experiment import ExperimentSpec
 from orchestrator.spec.loading import to_yaml
 from orchestrator.store.home import ExperimentFolder, Home
 from orchestrator.tracking.base import RunInfo, Tracker
+from orchestrator.tracking.runs import source_tags
 
 ACTOR_FAILURES = 2
 """Times that a trial whose process died is started again from its checkpoint."""
@@ -224,12 +224,11 @@ def _clock(spec: ExperimentSpec, folder: ExperimentFolder) -> Callable[[], bool]
 
 
 def _parent(spec: ExperimentSpec, folder: ExperimentFolder, key: str, described: str) -> RunInfo:
-    commit = environment.git_commit(Path.cwd())
     tags = {
         f"{names.TAG_PREFIX}phase": "experiment",
         f"{names.TAG_PREFIX}experiment": folder.id,
         f"{names.TAG_PREFIX}hash": spec.hash,
-        "mlflow.source.name": "orchestrator",
+        **source_tags(environment.git_commit()),
     }
     return RunInfo(
         key=key,
@@ -239,6 +238,6 @@ def _parent(spec: ExperimentSpec, folder: ExperimentFolder, key: str, described:
             "search.sampler": spec.search.sampler,
             "search.num_samples": spec.search.samples,
         },
-        tags=tags | ({"mlflow.source.git.commit": commit.split(" ")[0]} if commit else {}),
+        tags=tags,
         artifacts={"spec.yaml": to_yaml(spec.model_dump()), "environment.json": described},
     )

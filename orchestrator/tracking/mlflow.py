@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
 from collections.abc import Callable, Container, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeVar
 
-import requests
 from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run
 from mlflow.exceptions import MlflowException
 
 from orchestrator import names
-from orchestrator.errors import TrackingError, first_line
+from orchestrator.errors import TrackingError
 from orchestrator.search.trials import Status
 from orchestrator.tracking.base import Epoch, RunInfo, Tracker
-from orchestrator.tracking.uris import redacted, without_secrets
+from orchestrator.tracking.failures import cause, may_pass, unusable
 from orchestrator.tracking.writer import GivenUpError, Writer
 
 KEY_TAG = f"{names.TAG_PREFIX}key"
@@ -32,14 +35,8 @@ MAX_METRICS = 350
 """Metrics of one batch. MLflow takes 1000, but on sqlite the time of a batch grows faster than its size."""
 SEND_EVERY_S = 2.0
 """Seconds that metrics may wait for others: a batch of 20 short epochs costs a seventh of 20 batches."""
-PERMANENT = {
-    "BAD_REQUEST",
-    "INVALID_PARAMETER_VALUE",
-    "PERMISSION_DENIED",
-    "RESOURCE_DOES_NOT_EXIST",
-    "UNAUTHENTICATED",
-}
-"""MLflow's error codes for what it refuses, however often it is asked."""
+PAGE = 200
+"""Runs of one search: a server takes a second for that many, and a request may last 20."""
 
 _MLFLOW_STATUS = {
     Status.RUNNING: "RUNNING",
@@ -59,6 +56,9 @@ class _Child:
     key: str
     run_id: str = ""
     status: Status | None = None
+    """What the store said when it was opened."""
+    taken_up: bool = True
+    """Whether this session works on it."""
     last_epoch: int = 0
     waiting: list[list[Metric]] = field(default_factory=list)
     """Metrics not yet sent, an inner list for each epoch."""
@@ -78,27 +78,30 @@ class MLflowTracker(Tracker):
         self.experiment_id = ""
         self.parent_id = ""
         self._artifacts = artifacts
+        self._source: dict[str, str] = {}
         self._children: dict[str, _Child] = {}
         self._writer = Writer(
             idle=self._send_all,
             idle_every_s=SEND_EVERY_S,
-            may_pass=_may_pass,
-            describe=lambda error: without_secrets(first_line(error), uri),
+            may_pass=may_pass,
+            describe=lambda error: cause(error, uri),
             patience_s=patience_s,
         )
 
     def open(self, experiment: RunInfo) -> None:
         try:
-            self._client = _client(self.uri)
+            self._client = _client(self.uri, self._artifacts)
             self.experiment_id = self._find_or_create_experiment()
+            # Where the experiment comes from, its trials come from.
+            self._source = {name: value for name, value in experiment.tags.items() if name.startswith("mlflow.")}
             self.parent_id = self._find_or_create_parent(experiment)
             for run in self._runs(f"tags.`{names.PARENT_RUN_TAG}` = '{self.parent_id}'"):
                 key = run.data.tags.get(KEY_TAG, "")
-                self._children[key] = _Child(key, run.info.run_id, _status_of(run))
+                self._children[key] = _Child(key, run.info.run_id, _status_of(run), taken_up=False)
         except TrackingError:
             raise
         except Exception as error:
-            raise _unusable(self.uri, error) from None
+            raise unusable(self.uri, error) from None
         self._writer.start()
 
     def start(self, run: RunInfo, history: Sequence[Epoch] = ()) -> None:
@@ -154,9 +157,12 @@ class MLflowTracker(Tracker):
             run_id = str(found[0].info.run_id)
             self._client.update_run(run_id, status="RUNNING")
             self._client.set_tag(run_id, STATUS_TAG, Status.RUNNING)
-            return run_id
-        run_id = self._create_run(experiment, {}, _milliseconds())
-        self._client.log_batch(run_id, params=_params(experiment, known=()))
+        else:
+            run_id = self._create_run(experiment, {}, _milliseconds())
+        # Also of a run that was found: the session that made it may have been killed right after.
+        params = _params(experiment, found[0].data.params if found else ())
+        if params:
+            self._client.log_batch(run_id, params=params)
         for name, text in experiment.artifacts.items():
             self._client.log_text(run_id, text, name)
         return run_id
@@ -165,7 +171,7 @@ class MLflowTracker(Tracker):
         return _search(self._client, self.experiment_id, query)
 
     def _create_run(self, run: RunInfo, tags: Mapping[str, str], start: int) -> str:
-        tags = {**run.tags, **tags, KEY_TAG: run.key, STATUS_TAG: Status.RUNNING}
+        tags = {**self._source, **run.tags, **tags, KEY_TAG: run.key, STATUS_TAG: Status.RUNNING}
         return str(self._client.create_run(self.experiment_id, start, tags, run.name).info.run_id)
 
     # What follows runs in the writer's thread.
@@ -179,6 +185,7 @@ class MLflowTracker(Tracker):
             self._children[run.key] = child
             known: Mapping[str, str] = {}
         else:
+            child.taken_up = True
             self._send(child)
             known = self._continue(child)
         params = _params(run, known)
@@ -251,22 +258,21 @@ class MLflowTracker(Tracker):
         self, status: Status, metrics: Mapping[str, float], note: str, artifacts: Mapping[str, str], now: int
     ) -> None:
         self._send_all()
+        for child in self._children.values():
+            if child.status is Status.RUNNING and not child.taken_up:
+                self._terminate(child.key, child.run_id, Status.INTERRUPTED, None, now)
         parent = _Child("the experiment", self.parent_id)
         parent.waiting = [[Metric(name, value, now, 0)] for name, value in metrics.items()]
         self._send(parent)
         if note:
-            self._writer.persist(
-                "the experiment: its note", lambda: self._client.set_tag(self.parent_id, NOTE_TAG, note)
-            )
+            writing = partial(self._client.set_tag, self.parent_id, NOTE_TAG, note)
+            self._writer.persist("the experiment: its note", writing)
         self._put_artifacts("the experiment", self.parent_id, artifacts)
         self._terminate("the experiment", self.parent_id, status, None, now)
 
     def _put_artifacts(self, key: str, run_id: str, artifacts: Mapping[str, str]) -> None:
         for name, text in artifacts.items():
-            self._writer.persist(
-                f"{key}: {name}",
-                lambda name=name, text=text: self._client.log_text(run_id, text, name),  # type: ignore[misc]
-            )
+            self._writer.persist(f"{key}: {name}", partial(self._client.log_text, run_id, text, name))
 
     def _send_all(self) -> None:
         for child in self._children.values():
@@ -320,18 +326,22 @@ def close_orphans(uri: str, experiment: str, parent_key: str) -> int:
             client.set_terminated(run.info.run_id, "KILLED")
             client.set_tag(run.info.run_id, STATUS_TAG, Status.INTERRUPTED)
     except Exception as error:
-        raise _unusable(uri, error) from None
+        raise unusable(uri, error) from None
     return len(orphans)
 
 
-def _unusable(uri: str, error: Exception) -> TrackingError:
-    return TrackingError(
-        f"MLflow at {redacted(uri)} cannot be used: {without_secrets(first_line(error), uri)}",
-        hint="check tracking.uri (or MLFLOW_TRACKING_URI), and that the server runs",
-    )
+def find_experiment(uri: str, experiment: str) -> str | None:
+    """MLflow's id of an experiment; None if there is none, or MLflow cannot be asked."""
+    if uri.startswith("sqlite:///") and not _database(uri).exists():
+        return None
+    try:
+        found = _client(uri).get_experiment_by_name(experiment)
+    except Exception:
+        return None
+    return str(found.experiment_id) if found else None
 
 
-def _client(uri: str) -> MlflowClient:
+def _client(uri: str, artifacts: Path | None = None) -> MlflowClient:
     # A server that is away must be noticed in seconds. MLflow would repeat requests whose answer was lost
     # without asking what came of them, so the writer thread does the retrying.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
@@ -339,17 +349,37 @@ def _client(uri: str) -> MlflowClient:
     if not uri.startswith("sqlite:///"):
         return MlflowClient(uri)
     # Making the client makes or migrates the database, which two processes must not do at once.
-    database = Path(uri.removeprefix("sqlite:///").partition("?")[0])
+    database = _database(uri)
     database.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{database}.lock", timeout=60):
+        if not database.exists():
+            _create(database, artifacts)
+        # MLflow would try for minutes to open what cannot be opened.
+        with closing(sqlite3.connect(database, timeout=20)) as connection:
+            connection.execute("PRAGMA schema_version")
         return MlflowClient(uri)
+
+
+def _create(database: Path, artifacts: Path | None) -> None:
+    """Make a store, whole or not at all: one that was left half made, MLflow can neither use nor complete."""
+    with TemporaryDirectory(prefix=f".{database.name}-", dir=database.parent) as folder:
+        unfinished = Path(folder) / database.name
+        client = MlflowClient(f"sqlite:///{unfinished}")
+        if artifacts and artifacts.parent == database.parent:
+            # In a store of our own nothing uses MLflow's empty "Default", whose artifacts would go to ./mlruns.
+            client.delete_experiment("0")
+        unfinished.replace(database)
+
+
+def _database(uri: str) -> Path:
+    return Path(uri.removeprefix("sqlite:///").partition("?")[0])
 
 
 def _search(client: MlflowClient, experiment_id: str, query: str) -> list[Run]:
     runs: list[Run] = []
     token: str | None = None
     while True:
-        page = client.search_runs([experiment_id], query, max_results=1000, page_token=token)
+        page = client.search_runs([experiment_id], query, max_results=PAGE, page_token=token)
         runs += page
         token = page.token
         if not token:
@@ -359,15 +389,6 @@ def _search(client: MlflowClient, experiment_id: str, query: str) -> list[Run]:
 def _params(run: RunInfo, known: Container[str]) -> list[Param]:
     """The parameters that the store does not have yet; it lets none be changed."""
     return [Param(name, str(value)[:MAX_VALUE]) for name, value in run.params.items() if name not in known]
-
-
-def _may_pass(error: Exception) -> bool:
-    """Whether an error may be gone when the call is repeated."""
-    if isinstance(error, MlflowException):
-        return error.error_code not in PERMANENT
-    if isinstance(error, requests.HTTPError) and error.response is not None:
-        return error.response.status_code >= 500 or error.response.status_code in (408, 429)
-    return isinstance(error, (ConnectionError, TimeoutError, requests.RequestException))
 
 
 def _status_of(run: Run) -> Status | None:

@@ -1,8 +1,13 @@
-"""Tracking URIs without what must not be shown."""
+"""Tracking URIs, and addresses of pages, without what must not be shown."""
 
 from __future__ import annotations
 
 import re
+
+
+def experiment_page(server: str, experiment_id: str) -> str:
+    """The address of an experiment's page on an MLflow server."""
+    return f"{redacted(server).rstrip('/')}/#/experiments/{experiment_id}"
 
 
 def redacted(uri: str) -> str:

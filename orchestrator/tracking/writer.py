@@ -7,9 +7,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from orchestrator.errors import first_line
-
-RETRY_PAUSE_S = 1.0
+RETRY_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
+"""The pause doubles from one to the other: every failed call leaves pages in MLflow's log."""
 
 
 class GivenUpError(Exception):
@@ -40,7 +39,8 @@ class Writer:
         self._patience_s = patience_s
         self._jobs: queue.Queue[Callable[[], None] | None] = queue.Queue()
         self._problems: list[str] = []
-        self._closing_since: float | None = None
+        self._closing = threading.Event()
+        self._closing_since = 0.0
         self._answered_at = 0.0
         self._given_up: GivenUpError | None = None
         self._thread = threading.Thread(target=self._work, name="tracking-writer", daemon=True)
@@ -58,6 +58,7 @@ class Writer:
         Gives up when the store has not answered for `patience_s`, counted from this call at the earliest.
         """
         self._closing_since = time.monotonic()
+        self._closing.set()
         self._jobs.put(last)
         self._jobs.put(None)
         self._thread.join()
@@ -74,6 +75,7 @@ class Writer:
 
     def attempt(self, call: Callable[[], None]) -> Exception | None:
         """Make a call, again and again while the store is away; returns why it is refused or given up."""
+        pause = RETRY_PAUSE_S
         while self._given_up is None:
             try:
                 call()
@@ -82,9 +84,12 @@ class Writer:
                     self._answered_at = time.monotonic()
                     return error
                 if self._is_late():
-                    self._given_up = GivenUpError(first_line(error))
-                else:
+                    self._given_up = GivenUpError(self._describe(error))
+                elif self._closing.is_set():
                     time.sleep(RETRY_PAUSE_S)
+                else:
+                    self._closing.wait(pause)
+                    pause = min(2 * pause, LONGEST_PAUSE_S)
             else:
                 self._answered_at = time.monotonic()
                 return None
@@ -113,6 +118,6 @@ class Writer:
                 self.report("a record", error)
 
     def _is_late(self) -> bool:
-        if self._closing_since is None:
+        if not self._closing.is_set():
             return False
         return time.monotonic() - max(self._closing_since, self._answered_at) >= self._patience_s
