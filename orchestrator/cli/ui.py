@@ -69,18 +69,16 @@ def ui(
 def where_to_look(spec: ExperimentSpec, home: Home, console: Console) -> None:
     """Tell where the runs of an experiment are shown."""
     from orchestrator.execution.runner import tracking_uri
+    from orchestrator.tracking.mlflow import find_experiment
+    from orchestrator.tracking.uris import experiment_page, redacted
 
     uri, local = tracking_uri(spec, home)
-    if local:
-        command = shlex.join(["orchestrator", "ui", *home.option])
-        console.print(f"Compare the runs: {command}, then http://127.0.0.1:{DEFAULT_PORT}", soft_wrap=True)
-    else:
-        from orchestrator.tracking.uris import redacted
-
-        console.print(
-            f"Compare the runs: {redacted(uri)}, experiment {spec.tracking.experiment or spec.name}",
-            soft_wrap=True,
-        )
+    server = f"http://127.0.0.1:{DEFAULT_PORT}" if local else uri
+    experiment = spec.tracking.experiment or spec.name
+    found = find_experiment(uri, experiment) if server.startswith("http") else None
+    page = experiment_page(server, found) if found else f"{redacted(server)}, experiment {experiment}"
+    first = f"{shlex.join(['orchestrator', 'ui', *home.option])}, then " if local else ""
+    console.print(f"Compare the runs: {first}{page}", soft_wrap=True, markup=False)
 
 
 def _listens(host: str, port: int) -> bool:
