@@ -94,6 +94,10 @@ class CheckpointError(OrchestratorError):
     """A checkpoint that is missing, damaged or of another model."""
 
 
+class TeacherError(CheckpointError):
+    """The teacher's weights cannot be used, by any trial."""
+
+
 class TrackingError(OrchestratorError):
     """The tracking store cannot be reached or refuses what is written."""
 

@@ -21,6 +21,7 @@ SETTINGS = {
     "TUNE_RESULT_BUFFER_MIN_TIME_S": "0.3",
     "TUNE_RESULT_BUFFER_MAX_TIME_S": "0.3",
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # our journal is what is continued from
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # see execution.interrupt
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "3600",
 }
 """Ray reads these once, when it is imported or started."""

@@ -5,17 +5,20 @@ Ray knows it through two adapters: `AgendaSearcher` asks it for trials, `DriverC
 
 from __future__ import annotations
 
+import functools
 import shutil
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from pydantic import ValidationError
-from ray.tune import Callback
+from ray.tune import Callback, Stopper
 from ray.tune.search import Searcher
 
 from orchestrator import names
 from orchestrator.errors import first_line
+from orchestrator.execution.interrupt import Interrupt
 from orchestrator.execution.job import FAILURE, FATAL, Job
 from orchestrator.execution.watcher import Watcher
 from orchestrator.search.agenda import Agenda
@@ -28,6 +31,27 @@ from orchestrator.spec.variants import flatten
 from orchestrator.store.home import ExperimentFolder, Home
 from orchestrator.tracking.base import RunInfo, Tracker
 from orchestrator.tracking.runs import own_values
+
+
+RESTARTS = 2
+"""Times that a trial whose process died is started again, from its checkpoint, in one session."""
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _kept(method: Callable[Concatenate[Driver, P], R]) -> Callable[Concatenate[Driver, P], R]:
+    """Keeps what a method raises: Tune, which calls it, would pass it on as the text of a traceback."""
+
+    @functools.wraps(method)
+    def keeping(self: Driver, *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return method(self, *args, **kwargs)
+        except Exception as error:
+            self.error = self.error or error
+            raise
+
+    return keeping
 
 
 class Driver:
@@ -53,6 +77,9 @@ class Driver:
         self._journaled = set(agenda.records)
         self._by_tune_id: dict[str, Trial] = {}
         self._started: dict[str, float] = {}
+        self._deaths: Counter[str] = Counter()
+        self.error: Exception | None = None
+        """The first thing that went wrong in the driver itself."""
         self.fatal: str | None = None
         """Why no trial at all can run."""
 
@@ -67,6 +94,7 @@ class Driver:
                 self._tracker.start(self._info(record.trial), self.history(record.trial))
                 self._tracker.end(record.trial.id, record.status, record.reason)
 
+    @_kept
     def next(self, tune_id: str) -> dict[str, Any] | None:
         """Tune's configuration of the next trial, if there is one now."""
         while not self.fatal and (trial := self.agenda.next()) is not None:
@@ -81,7 +109,8 @@ class Driver:
             except ValidationError as error:
                 first = error.errors()[0]
                 where = ".".join(str(part) for part in first["loc"])
-                self.on_end(tune_id, f"its values do not fit together: {where}: {first['msg']}")
+                self.agenda.records[trial.id].reason = f"its values do not fit together: {where}: {first['msg']}"
+                self.on_end(tune_id)
         return None
 
     def _config(self, trial: Trial, run: RunSpec) -> dict[str, Any]:
@@ -98,6 +127,7 @@ class Driver:
     def trial_of(self, tune_id: str) -> Trial:
         return self._by_tune_id[tune_id]
 
+    @_kept
     def on_result(self, tune_id: str, result: Mapping[str, Any]) -> None:
         """A trial has trained an epoch, or has failed."""
         record = self.agenda.records[self._by_tune_id[tune_id].id]
@@ -113,10 +143,10 @@ class Driver:
         self._tracker.log(record.trial.id, {"epoch": epoch, **metrics})
         self._watcher.on_epoch(record)
 
-    def on_end(self, tune_id: str, crash: str | None = None) -> None:
-        """A trial has ended by itself, by its scheduler, by failing, or by the death of its process."""
+    @_kept
+    def on_end(self, tune_id: str) -> None:
+        """A trial has ended by itself, by its scheduler, or by failing."""
         record = self.agenda.records[self._by_tune_id[tune_id].id]
-        record.reason = crash or record.reason
         if self.fatal is not None and record.reason == self.fatal:
             # Not the trial's own fault: the next session tries it again.
             record.status = Status.INTERRUPTED
@@ -128,15 +158,24 @@ class Driver:
             record.status = Status.STOPPED
             record.reason = f"stopped by the scheduler after epoch {record.epochs}"
         self._close(record)
-        shutil.rmtree(self._folder.trial(record.trial.id).checkpoints, ignore_errors=True)
 
-    def interrupt(self) -> list[Record]:
-        """Mark what still runs as interrupted; returns it."""
-        running = self.agenda.running
-        for record in running:
+    @_kept
+    def on_death(self, tune_id: str, reason: str) -> None:
+        """A trial's process has died: it is started again, in another one, up to `RESTARTS` times."""
+        record = self.agenda.records[self._by_tune_id[tune_id].id]
+        self._deaths[record.trial.id] += 1
+        again = self._deaths[record.trial.id] <= RESTARTS
+        record.status = Status.INTERRUPTED if again else Status.FAILED
+        record.reason = f"its process died ({reason})"
+        if not again:
+            record.reason += f", {RESTARTS + 1} times"
+        self._close(record)
+
+    def interrupt(self) -> None:
+        """Mark what still runs as interrupted."""
+        for record in self.agenda.running:
             record.status = Status.INTERRUPTED
             self._close(record)
-        return running
 
     def _close(self, record: Record) -> None:
         record.seconds += time.monotonic() - self._started.pop(record.trial.id, time.monotonic())
@@ -144,6 +183,8 @@ class Driver:
         self.agenda.finish(record)
         self._tracker.end(record.trial.id, record.status, record.reason)
         self._watcher.on_end(record)
+        if record.status.ended:
+            shutil.rmtree(self._folder.trial(record.trial.id).checkpoints, ignore_errors=True)
 
     def _epochs_of(self, trial: Trial) -> int:
         run = self.plan.run_of(trial)
@@ -225,6 +266,22 @@ class DriverCallback(Callback):
         self._driver.on_end(trial.trial_id)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        # A trainable reports what it raises as a result, so this is the end of its process.
         error = trial.get_pickled_error()
-        reason = first_line(error) if error is not None else "unknown"
-        self._driver.on_end(trial.trial_id, crash=f"the trial's process ended: {reason}")
+        self._driver.on_death(trial.trial_id, "killed, or out of memory" if error is None else first_line(error))
+
+
+class InterruptStopper(Stopper):
+    """Ends Tune's run, and saves its trials, once a signal has come."""
+
+    def __init__(self, interrupt: Interrupt) -> None:
+        self._interrupt = interrupt
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return bool(self._interrupt)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}

@@ -13,6 +13,7 @@ from orchestrator import environment, names
 from orchestrator.analysis.results import Results
 from orchestrator.errors import OrchestratorError, UsageError
 from orchestrator.execution.cluster import quiet_settings, ray_session
+from orchestrator.execution.interrupt import Interrupt, catching
 from orchestrator.execution.watcher import Watcher
 from orchestrator.machine import Machine, this_machine
 from orchestrator.search.agenda import Agenda
@@ -25,14 +26,6 @@ from orchestrator.store.home import ExperimentFolder, Home
 from orchestrator.tracking.base import RunInfo, Tracker
 from orchestrator.tracking.runs import source_tags
 
-ACTOR_FAILURES = 2
-"""Times that a trial whose process died is started again from its checkpoint."""
-
-
-class ExperimentInterrupted(KeyboardInterrupt):
-    """Ctrl-C, after running trials were checkpointed and marked."""
-
-
 def run_experiment(
     spec: ExperimentSpec,
     home: Home,
@@ -40,13 +33,21 @@ def run_experiment(
     address: str | None = None,
     watcher: Watcher | None = None,
     tracker: Tracker | None = None,
+    interrupt: Interrupt | None = None,
 ) -> Results:
     """Run the experiment, or what is left of it, and return its results.
 
+    `interrupt` is given by a caller that handles signals already.
+
     `address` joins a Ray cluster instead of starting Ray on this machine. Raises `OrchestratorError` for
-    what keeps the experiment from running, `ExperimentInterrupted` after Ctrl-C.
+    what keeps the experiment from running, `KeyboardInterrupt` after Ctrl-C, when what ran
+    is saved and marked.
     """
     watcher = watcher or Watcher()
+    if interrupt is None:
+        own = Interrupt(watcher.on_interrupt)
+        with catching(own):
+            return run_experiment(spec, home, address=address, watcher=watcher, tracker=tracker, interrupt=own)
     plan = make_plan(spec)
     machine = this_machine()
     if address is None:
@@ -63,12 +64,15 @@ def run_experiment(
         watcher.on_stage("opening MLflow")
         tracker = tracker or default_tracker(spec, home)
         described = json.dumps(environment.describe(), indent=2)
+        interrupt.check()
         tracker.open(_parent(spec, folder, key, described))
+        interrupt.check()
         watcher.on_stage("starting Ray" if address is None else f"joining Ray at {address}")
         status = Status.FAILED
         try:
             with ray_session(address, machine, folder.log) as cluster:
-                records = _run_trials(plan, home, folder, tracker, watcher, records, described, cluster)
+                interrupt.check()
+                records = _run_trials(plan, home, folder, tracker, watcher, records, described, cluster, interrupt)
             status = Status.FINISHED
         except KeyboardInterrupt:
             status = Status.INTERRUPTED
@@ -95,12 +99,13 @@ def _run_trials(
     records: dict[str, Record],
     described: str,
     cluster: Machine,
+    interrupt: Interrupt,
 ) -> dict[str, Record]:
     """Hand the agenda to Ray Tune and wait until it is empty."""
     quiet_settings()
     from ray import tune
 
-    from orchestrator.execution.driver import AgendaSearcher, Driver, DriverCallback
+    from orchestrator.execution.driver import AgendaSearcher, Driver, DriverCallback, InterruptStopper
     from orchestrator.execution.scheduler import VariantScheduler, relive, variant_schedulers
     from orchestrator.execution.space import make_sampler
     from orchestrator.execution.trial import DistillationTrainable
@@ -143,18 +148,21 @@ def _run_trials(
             storage_path=str(storage),
             verbose=0,
             callbacks=[DriverCallback(driver)],
+            stop=InterruptStopper(interrupt),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            failure_config=tune.FailureConfig(max_failures=ACTOR_FAILURES),
+            # The driver starts dead trials again. Tune would not where a reused actor died between two trials.
+            failure_config=tune.FailureConfig(max_failures=0),
         ),
     )
     try:
         tuner.fit()
+    except Exception as error:
+        raise driver.error or error from None
     finally:
-        interrupted = driver.interrupt()
+        driver.interrupt()
+    interrupt.check()
     if driver.fatal:
         raise OrchestratorError(driver.fatal)
-    if interrupted:
-        raise ExperimentInterrupted
     return agenda.records
 
 

@@ -34,20 +34,22 @@ class VariantScheduler(FIFOScheduler):
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         if inner := self._for(trial):
-            inner.on_trial_add(tune_controller, trial)
-            for epoch in self._history(self._look_up(trial.trial_id)):
-                inner.on_trial_result(tune_controller, trial, dict(epoch))
+            mine = self._look_up(trial.trial_id)
+            relive(inner, mine.id, self._history(mine))
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         inner = self._for(trial)
         if inner is None or "epoch" not in result:
             return str(TrialScheduler.CONTINUE)
-        return str(inner.on_trial_result(tune_controller, trial, result))
+        return str(inner.on_trial_result(tune_controller, self._stand_in(trial), result))
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         inner = self._for(trial)
         if inner is not None and "epoch" in result:
-            inner.on_trial_complete(tune_controller, trial, result)
+            inner.on_trial_complete(tune_controller, self._stand_in(trial), result)
+
+    def _stand_in(self, trial: Any) -> SimpleNamespace:
+        return _stand_in(self._look_up(trial.trial_id).id)
 
     def _for(self, trial: Any) -> TrialScheduler | None:
         mine = self._look_up(trial.trial_id)
@@ -78,7 +80,12 @@ def relive(scheduler: TrialScheduler, trial_id: str, history: Iterable[dict[str,
     `history` holds what the scheduler was shown then, up to where it stopped the trial. What it would
     decide now is of no interest: it depends on the order in which trials reached their rungs.
     """
-    trial = SimpleNamespace(trial_id=trial_id, config={}, status="TERMINATED")
+    trial = _stand_in(trial_id)
     scheduler.on_trial_add(None, trial)
     for epoch in history:
         scheduler.on_trial_result(None, trial, dict(epoch))
+
+
+def _stand_in(trial_id: str) -> SimpleNamespace:
+    """What a scheduler needs to see of a trial, under our id: Tune's is another one after a restart."""
+    return SimpleNamespace(trial_id=trial_id, config={}, status="RUNNING")

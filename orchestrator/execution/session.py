@@ -13,6 +13,7 @@ from torch import nn
 
 from orchestrator import build, names
 from orchestrator.data import Dataset
+from orchestrator.errors import CheckpointError, TeacherError
 from orchestrator.execution.job import Job
 from orchestrator.search.trials import Phase
 from orchestrator.spec.data import DataSpec
@@ -38,7 +39,11 @@ class Cache:
         source = (path, run.teacher, run.data.dataset)
         if self._teacher is None or self._teacher[0] != source:
             network = build.build_teacher(run, dataset)
-            load_weights(Path(path), network)
+            try:
+                load_weights(Path(path), network)
+            except CheckpointError as error:
+                hint = None if run.teacher and run.teacher.checkpoint else "remove the file, and it is trained again"
+                raise TeacherError(str(error), hint=hint) from error
             self._teacher = (source, network)
         return self._teacher[1]
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
-from orchestrator.errors import DataError, OrchestratorError, RegistryError
+from orchestrator.errors import DataError, OrchestratorError, RegistryError, TeacherError
 from orchestrator.execution.job import FAILURE, FATAL, Job
 from orchestrator.store.home import TrialFolder
 
@@ -50,7 +52,7 @@ class DistillationTrainable(tune.Trainable):
             self._keep_traceback()
             return {
                 FAILURE: _in_one_line(error),
-                FATAL: isinstance(error, (DataError, RegistryError)),
+                FATAL: _hits_all(error),
                 "done": True,
             }
         return {**metrics, "done": self._session.done}
@@ -62,8 +64,18 @@ class DistillationTrainable(tune.Trainable):
 
     def _keep_traceback(self) -> None:
         folder = TrialFolder(Path(self._job.folder))
-        folder.path.mkdir(parents=True, exist_ok=True)
-        folder.error.write_text(traceback.format_exc())
+        text = traceback.format_exc()
+        # Where the disk is full, the reason itself has to be enough.
+        with contextlib.suppress(OSError):
+            folder.path.mkdir(parents=True, exist_ok=True)
+            folder.error.write_text(text)
+
+
+def _hits_all(error: Exception) -> bool:
+    """Whether every other trial would fail alike."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+    return isinstance(error, (DataError, RegistryError, TeacherError))
 
 
 def _in_one_line(error: Exception) -> str:

@@ -22,3 +22,6 @@ class Watcher:
     def on_epoch(self, record: Record) -> None: ...
 
     def on_end(self, record: Record) -> None: ...
+
+    def on_interrupt(self) -> None:
+        """A first Ctrl-C: what runs is being saved. Called from a thread of its own."""
