@@ -90,8 +90,10 @@ class Agenda:
         return trial
 
     def finish(self, record: Record) -> None:
-        """Take in a trial's outcome."""
+        """Take in a trial's outcome; one that was interrupted is handed out again."""
         self.records[record.trial.id] = record
+        if not record.status.ended:
+            self._resume.append(record.trial)
         if record.trial.phase is Phase.TEACHER and record.status is Status.FINISHED:
             self._ready.add(record.trial.variant)
         if record.trial.phase is Phase.SEARCH and record.status.ended:
