@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from orchestrator.errors import CheckpointError
+from orchestrator.errors import CheckpointError, OrchestratorError
 
 VERSION = 1
 
@@ -47,10 +47,22 @@ class Journal:
         return events
 
     def append(self, event: Mapping[str, Any]) -> None:
-        """Write one event and wait until it is on disk; nothing of it stays where that fails."""
+        """Write one event and wait until it is on disk.
+
+        Raises `OrchestratorError` where that fails; nothing of the event stays then.
+        """
         first = not self.path.exists() or self.path.stat().st_size == 0
         stamp = {"version": VERSION} if first else {}
         line = (json.dumps({**stamp, **event, "at": time.time()}) + "\n").encode()
+        try:
+            self._write(line)
+        except OSError as error:
+            raise OrchestratorError(
+                f"cannot write the journal {self.path}: {error.strerror or error}",
+                hint="mend that and run the same command again: no trial that has ended is repeated",
+            ) from error
+
+    def _write(self, line: bytes) -> None:
         with self.path.open("ab", buffering=0) as file:
             whole = file.tell()
             try:

@@ -370,3 +370,18 @@ def test_a_teacher_whose_file_is_gone_is_trained_again_before_what_needs_it(stat
 
 def _never(arm: object, drawn: int) -> Any:
     raise AssertionError
+
+
+def test_a_trial_that_was_interrupted_in_mid_session_is_handed_out_again_before_others() -> None:
+    plan = plan_of(TWO_ARMS)
+    agenda = Agenda(plan, lambda arm, drawn: PlannedSampler([]), {}, plan.teachers)
+    first, second = agenda.next(), agenda.next()
+    assert first is not None
+    assert second is not None
+    agenda.finish(Record(first, Status.INTERRUPTED, epochs=2, reason="its process died"))
+    again = agenda.next()
+    assert again == first
+    assert agenda.records[first.id].status is Status.RUNNING
+    assert agenda.records[first.id].reason is None
+    assert agenda.records[first.id].epochs == 2
+    assert agenda.next() not in (first, second)

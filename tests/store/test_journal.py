@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.errors import CheckpointError
+from orchestrator.errors import CheckpointError, OrchestratorError
 from orchestrator.store.journal import Journal
 
 EVENTS = [
@@ -90,7 +90,7 @@ def test_a_disk_that_fails_leaves_no_half_line(journal: Journal, monkeypatch) ->
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OrchestratorError, match="No space left"):
         journal.append({"event": "lost"})
     assert journal.path.read_bytes() == before
     monkeypatch.undo()
@@ -101,12 +101,13 @@ def test_a_disk_that_fails_leaves_no_half_line(journal: Journal, monkeypatch) ->
 FILLED = """
 import resource, sys
 from pathlib import Path
+from orchestrator.errors import OrchestratorError
 from orchestrator.store.journal import Journal
 path = Path(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, resource.RLIM_INFINITY))
 try:
     Journal(path).append({"event": "lost", "value": 12345})
-except OSError:
+except OrchestratorError:
     print("refused")
 """
 

@@ -1,0 +1,109 @@
+"""Signals: noted at first, the end at the second."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from orchestrator.execution.interrupt import Interrupt, catching
+from tests.execution.conftest import Shell
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_is_noted_and_told_and_the_second_raises(number: signal.Signals) -> None:
+    told = threading.Event()
+    interrupt = Interrupt(told.set)
+    before = signal.getsignal(number)
+    with catching(interrupt):
+        interrupt.check()
+        signal.raise_signal(number)
+        assert interrupt
+        assert told.wait(5)
+        with pytest.raises(KeyboardInterrupt):
+            interrupt.check()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+    assert signal.getsignal(number) is before
+
+
+def test_outside_the_main_thread_nothing_is_caught() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    seen = []
+
+    def work() -> None:
+        with catching(Interrupt()):
+            seen.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [before]
+
+
+def test_the_second_signal_ends_the_process_with_its_last_words(tmp_path: Path) -> None:
+    program = """
+import time
+from orchestrator.execution.interrupt import Interrupt, catching
+with catching(Interrupt(lambda: print("saving", flush=True), lambda: "last words", 2)):
+    print("ready", flush=True)
+    while True:
+        try:
+            time.sleep(60)
+        except BaseException:
+            pass
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    assert process.stdout.readline() == "saving\n"
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert errors == "last words"
+
+
+@pytest.mark.parametrize("stage", ["opening MLflow", "starting Ray"])
+def test_ctrl_c_while_the_run_starts(shell: Shell, stage: str) -> None:
+    process = shell.start("run", shell.spec())
+    assert process.stdout is not None
+    lines = _read_until(process, stage)
+    os.killpg(process.pid, signal.SIGINT)
+    rest, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, "".join(lines) + rest
+    assert "Continue with" in rest
+    assert "Traceback" not in rest
+
+
+def test_a_second_ctrl_c_ends_at_once_and_the_experiment_goes_on_later(shell: Shell) -> None:
+    spec = shell.spec({"training.epochs": 400, "search.final_seeds": 0, "search.num_samples": 1})
+    process = shell.start("run", spec)
+    _read_until(process, "starting Ray")
+    os.killpg(process.pid, signal.SIGINT)
+    _read_until(process, "again")
+    began = time.monotonic()
+    os.killpg(process.pid, signal.SIGINT)
+    rest, _ = process.communicate(timeout=30)
+    assert process.returncode == 130, rest
+    assert time.monotonic() - began < 5
+    assert f"orchestrator run {spec}" in rest
+    assert "continue with" in shell.run("status").stdout
+
+
+def _read_until(process: subprocess.Popen[str], text: str) -> list[str]:
+    assert process.stdout is not None
+    lines: list[str] = []
+    for line in process.stdout:
+        lines.append(line)
+        if text in line:
+            return lines
+    raise AssertionError("".join(lines))
