@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
-from orchestrator.registry import Registry
+from orchestrator.registry import Family, Registry
 
 Factory = Callable[..., Any]
 
+
+def _is_wide_resnet(name: str) -> bool:
+    match = re.fullmatch(r"wrn_([1-9]\d*)_([1-9]\d*)", name)
+    return match is not None and int(match[1]) > 4 and int(match[1]) % 6 == 4
+
+
 MODELS: Registry[Factory] = Registry(
     "model",
-    {f"resnet{depth}": f"orchestrator.models.resnet:resnet{depth}" for depth in (8, 14, 20, 32, 44, 56, 110)},
+    {
+        **{
+            f"resnet{form}": f"orchestrator.models.resnet:resnet{form}"
+            for form in ("8", "14", "20", "32", "44", "56", "110", "8x4", "32x4", "18", "34", "50")
+        },
+        **{f"vgg{depth}": f"orchestrator.models.vgg:vgg{depth}" for depth in (8, 11, 13, 16, 19)},
+        "mobilenet_v2": "orchestrator.models.mobilenet:MobileNetV2",
+        "shufflenet_v1": "orchestrator.models.shufflenet:ShuffleNetV1",
+        "shufflenet_v2": "orchestrator.models.shufflenet:ShuffleNetV2",
+    },
+    families=[
+        Family("wrn_<6n+4>_<k>", _is_wide_resnet, "orchestrator.models.wide_resnet:by_name"),
+    ],
 )
 DATASETS: Registry[Factory] = Registry(
     "dataset",
@@ -20,6 +39,8 @@ DATASETS: Registry[Factory] = Registry(
         "fashion-mnist": "orchestrator.data.fashion_mnist:load_fashion_mnist",
     },
 )
+DATASET_SIZES = {"digits": (1438, 10), "fashion-mnist": (60_000, 10)}
+"""Training images and classes of the data sets that are the same wherever they are, to check specs by."""
 TEMPERATURES: Registry[Factory] = Registry(
     "temperature",
     {

@@ -6,6 +6,7 @@ import difflib
 import pkgutil
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from importlib import metadata
 from typing import Any, Generic, TypeVar, cast
 
@@ -34,17 +35,31 @@ def _numbered(name: str) -> tuple[str, list[int]]:
     return _NUMBER.sub("#", name), [int(number) for number in _NUMBER.findall(name)]
 
 
+@dataclass(frozen=True)
+class Family:
+    """Names of one form that stand for factories without being listed, such as `wrn_<depth>_<factor>`."""
+
+    form: str
+    """What names of the family look like, for messages."""
+    matches: Callable[[str], bool]
+    """Whether a name belongs to the family; imports nothing."""
+    by_name: str
+    """The "module:attribute" of a function from such a name to its factory."""
+
+
 class Registry(Generic[T]):
     """Maps names to factories of one kind, each imported when it is first asked for.
 
     Built-in entries are given as "module:attribute". Installed packages add theirs with an entry
     point in the group `orchestrator.<kind>s` (say `orchestrator.models`), a running program with
-    `register`. Listing names and asking whether one exists import nothing.
+    `register`. Listing names and asking whether one exists import nothing. `families` add names that
+    iterating leaves out.
     """
 
-    def __init__(self, kind: str, builtin: Mapping[str, str] | None = None) -> None:
+    def __init__(self, kind: str, builtin: Mapping[str, str] | None = None, families: Iterable[Family] = ()) -> None:
         self.kind = kind
         self.group = f"orchestrator.{kind}s"
+        self.families = tuple(families)
         self._entries: dict[str, T | str] = dict(builtin or {})
         self._entry_points_read = False
 
@@ -62,25 +77,38 @@ class Registry(Generic[T]):
             close = nearest(name, self)
             raise RegistryError(
                 f"there is no {self.kind} {name!r}" + (f"; did you mean {close!r}?" if close else ""),
-                hint=f"known {self.kind}s: {', '.join(self)}",
+                hint=f"known {self.kind}s: {self.listing}",
             )
+        if name not in self._entries:
+            return cast(T, self._resolved(name, self._families_of(name)[0].by_name)(name))
         entry = self._entries[name]
         if isinstance(entry, str):
-            try:
-                self._entries[name] = entry = cast(T, pkgutil.resolve_name(entry))
-            except (ImportError, AttributeError, ValueError) as error:
-                raise RegistryError(f"{self.kind} {name!r} cannot be loaded from {entry!r}: {error}") from error
+            self._entries[name] = entry = cast(T, self._resolved(name, entry))
         return entry
 
     def __contains__(self, name: object) -> bool:
         if name not in self._entries:
             self._read_entry_points()
-        return name in self._entries
+        return name in self._entries or (isinstance(name, str) and bool(self._families_of(name)))
 
     def __iter__(self) -> Iterator[str]:
         """Every known name, sorted, those of installed packages included."""
         self._read_entry_points()
         return iter(sorted(self._entries))
+
+    @property
+    def listing(self) -> str:
+        """Every known name and the forms of the families, as text."""
+        return ", ".join([*self, *(family.form for family in self.families)])
+
+    def _families_of(self, name: str) -> list[Family]:
+        return [family for family in self.families if family.matches(name)]
+
+    def _resolved(self, name: str, target: str) -> Any:
+        try:
+            return pkgutil.resolve_name(target)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise RegistryError(f"{self.kind} {name!r} cannot be loaded from {target!r}: {error}") from error
 
     def _add(self, name: str, entry: T | str) -> None:
         if name in self._entries:

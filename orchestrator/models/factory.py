@@ -14,7 +14,7 @@ def build_model(
     in_channels: int = 3,
     width: float = 1.0,
     norm: str = "batch",
-    stem_stride: int = 1,
+    stem_stride: int | None = None,
 ) -> nn.Module:
     """A freshly initialised network that maps images [B, in_channels, H, W] to logits [B, num_classes].
 
@@ -24,7 +24,8 @@ def build_model(
         in_channels: channels of the images, >= 1.
         width: factor on the number of channels of every layer, > 0.
         norm: "batch", "group" or "sync_batch"; see `orchestrator.models.norm`.
-        stem_stride: stride of the first layer in pixels, >= 1; 2 or more suits large images.
+        stem_stride: stride of the first layer in pixels, >= 1; 2 or more suits large images. None is the
+            architecture's own: 2 for mobilenet_v2 and 1 for all others.
 
     Raises:
         RegistryError: there is no such model.

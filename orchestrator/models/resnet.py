@@ -1,30 +1,40 @@
-"""Residual networks for small images (He et al., "Deep Residual Learning", 2016, section 4.2).
+"""Residual networks for small images (He et al., "Deep Residual Learning", 2016).
 
-Depth 6n + 2: a 3x3 stem, three stages of n two-layer blocks with 16, 32 and 64 channels, a global average
-pool and a linear layer. Shortcuts that change shape are 1x1 convolutions, as in the networks of the
-distillation literature; the paper pads with zeros instead.
+- `resnet8` to `resnet110` (section 4.2, depth 6n + 2): a 3x3 stem, three stages of n two-layer blocks with 16,
+  32 and 64 channels, a global average pool and a linear layer.
+- `resnet8x4` and `resnet32x4`: the same with a stem of 32 and stages of 64, 128 and 256 channels (Tian et al.,
+  "Contrastive Representation Distillation", 2020).
+- `resnet18`, `resnet34` and `resnet50` (table 1): four stages from 64 to 512 channels, behind a 3x3 stem
+  without max-pool in place of the 7x7 one for large images. The bottleneck of `resnet50` strides in its 3x3 layer.
+
+Shortcuts that change shape are 1x1 convolutions, as in the networks of the distillation literature; the paper
+pads with zeros in section 4.2.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional
 
-from orchestrator.models.norm import make_norm
+from orchestrator.models.layers import Settings, conv_norm, initialise_convolutions, pooled, stage_ends
 
-STAGE_CHANNELS = (16, 32, 64)
+BOTTLENECK_EXPANSION = 4
 
 
 class ResNet(nn.Module):
     """Maps images [B, in_channels, H, W] to logits [B, num_classes], for any H and W.
 
     Args:
-        depth: layers with weights on the main path, 6n + 2 with n >= 1.
-        num_classes, in_channels, width, norm, stem_stride: see `orchestrator.models.build_model`. A stage's
-            channels times `width` are rounded, to 1 at least.
+        blocks: number of blocks of each stage, >= 1; every stage but the first halves the image.
+        channels: channels inside the blocks of each stage, before `width`.
+        stem_channels: channels of the first layer, before `width`.
+        bottleneck: blocks of three layers that put out four times their inner channels.
+        num_classes, in_channels, width, norm, stem_stride: see `orchestrator.models.build_model`. Channels times
+            `width` are rounded, to 1 at least.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -37,73 +47,90 @@ class ResNet(nn.Module):
 
     def __init__(
         self,
-        depth: int,
+        blocks: Sequence[int],
+        channels: Sequence[int],
+        stem_channels: int,
         *,
-        num_classes: int,
-        in_channels: int = 3,
-        width: float = 1.0,
-        norm: str = "batch",
-        stem_stride: int = 1,
+        bottleneck: bool = False,
+        **settings: Any,
     ) -> None:
         super().__init__()
-        blocks_per_stage, rest = divmod(depth - 2, 6)
-        if rest or blocks_per_stage < 1:
-            raise ValueError(f"depth must be 6n + 2 with n >= 1, got {depth}")
-        if not 0 < width < math.inf:
-            raise ValueError(f"width must be finite and > 0, got {width}")
-        for name, value in (
-            ("num_classes", num_classes),
-            ("in_channels", in_channels),
-            ("stem_stride", stem_stride),
-        ):
-            if value < 1:
-                raise ValueError(f"{name} must be >= 1, got {value}")
-
-        stage_channels = [max(1, round(channels * width)) for channels in STAGE_CHANNELS]
-        channels = stage_channels[0]
-        self.stem = _conv_norm(in_channels, channels, 3, stem_stride, norm)
+        given = Settings(**settings)
+        block_kind = _Bottleneck if bottleneck else _Block
+        in_channels = given.channels(stem_channels)
+        self.stem = conv_norm(given.in_channels, in_channels, 3, given.norm, stride=given.stem_stride)
         self.stages = nn.Sequential()
-        for stage, out_channels in enumerate(stage_channels):
-            for block in range(blocks_per_stage):
-                stride = 2 if stage > 0 and block == 0 else 1
-                self.stages.append(_Block(channels, out_channels, stride, norm))
-                channels = out_channels
-        self.feature_layers = tuple(f"stages.{blocks_per_stage * stage - 1}" for stage in (1, 2, 3))
-        self.head = nn.Linear(channels, num_classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        for stage, (count, inner) in enumerate(zip(blocks, channels, strict=True)):
+            inner_channels = given.channels(inner)
+            for position in range(count):
+                stride = 2 if stage > 0 and position == 0 else 1
+                block = block_kind(in_channels, inner_channels, stride, given.norm)
+                self.stages.append(block)
+                in_channels = block.out_channels
+        self.feature_layers = stage_ends(list(blocks))
+        self.head = nn.Linear(in_channels, given.num_classes)
+        initialise_convolutions(self)
 
     def forward(self, images: Tensor) -> Tensor:
         features = self.stages(functional.relu(self.stem(images)))
-        logits: Tensor = self.head(features.mean(dim=(2, 3)))
+        logits: Tensor = self.head(pooled(features))
         return logits
 
 
 class _Block(nn.Module):
-    def __init__(self, in_channels: int, out_channels: int, stride: int, norm: str) -> None:
+    def __init__(self, in_channels: int, channels: int, stride: int, norm: str) -> None:
         super().__init__()
-        self.first = _conv_norm(in_channels, out_channels, 3, stride, norm)
-        self.second = _conv_norm(out_channels, out_channels, 3, 1, norm)
-        changes_shape = stride != 1 or in_channels != out_channels
-        self.shortcut = _conv_norm(in_channels, out_channels, 1, stride, norm) if changes_shape else nn.Identity()
+        self.out_channels = channels
+        self.first = conv_norm(in_channels, channels, 3, norm, stride=stride)
+        self.second = conv_norm(channels, channels, 3, norm)
+        self.shortcut = _shortcut(in_channels, channels, stride, norm)
 
     def forward(self, features: Tensor) -> Tensor:
         residual = self.second(functional.relu(self.first(features)))
         return functional.relu(residual + self.shortcut(features))
 
 
-def _conv_norm(in_channels: int, out_channels: int, kernel: int, stride: int, norm: str) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=False),
-        make_norm(norm, out_channels),
-    )
+class _Bottleneck(nn.Module):
+    def __init__(self, in_channels: int, channels: int, stride: int, norm: str) -> None:
+        super().__init__()
+        self.out_channels = BOTTLENECK_EXPANSION * channels
+        self.first = conv_norm(in_channels, channels, 1, norm)
+        self.second = conv_norm(channels, channels, 3, norm, stride=stride)
+        self.third = conv_norm(channels, self.out_channels, 1, norm)
+        self.shortcut = _shortcut(in_channels, self.out_channels, stride, norm)
+
+    def forward(self, features: Tensor) -> Tensor:
+        inner = functional.relu(self.second(functional.relu(self.first(features))))
+        return functional.relu(self.third(inner) + self.shortcut(features))
 
 
-resnet8 = partial(ResNet, 8)
-resnet14 = partial(ResNet, 14)
-resnet20 = partial(ResNet, 20)
-resnet32 = partial(ResNet, 32)
-resnet44 = partial(ResNet, 44)
-resnet56 = partial(ResNet, 56)
-resnet110 = partial(ResNet, 110)
+def _shortcut(in_channels: int, out_channels: int, stride: int, norm: str) -> nn.Module:
+    if stride == 1 and in_channels == out_channels:
+        return nn.Identity()
+    return conv_norm(in_channels, out_channels, 1, norm, stride=stride)
+
+
+def cifar_resnet(
+    depth: int, *, channels: Sequence[int] = (16, 32, 64), stem_channels: int = 16, **settings: Any
+) -> ResNet:
+    """The network of 6n + 2 layers with weights on its main path; raises `ValueError` for another depth."""
+    blocks, rest = divmod(depth - 2, 6)
+    if rest or blocks < 1:
+        raise ValueError(f"depth must be 6n + 2 with n >= 1, got {depth}")
+    return ResNet([blocks] * 3, channels, stem_channels, **settings)
+
+
+resnet8 = partial(cifar_resnet, 8)
+resnet14 = partial(cifar_resnet, 14)
+resnet20 = partial(cifar_resnet, 20)
+resnet32 = partial(cifar_resnet, 32)
+resnet44 = partial(cifar_resnet, 44)
+resnet56 = partial(cifar_resnet, 56)
+resnet110 = partial(cifar_resnet, 110)
+
+resnet8x4 = partial(cifar_resnet, 8, channels=(64, 128, 256), stem_channels=32)
+resnet32x4 = partial(cifar_resnet, 32, channels=(64, 128, 256), stem_channels=32)
+
+resnet18 = partial(ResNet, (2, 2, 2, 2), (64, 128, 256, 512), 64)
+resnet34 = partial(ResNet, (3, 4, 6, 3), (64, 128, 256, 512), 64)
+resnet50 = partial(ResNet, (3, 4, 6, 3), (64, 128, 256, 512), 64, bottleneck=True)

@@ -59,7 +59,7 @@ def known_in(registry: Registry[Any]) -> AfterValidator:
         raise PydanticCustomError(
             "unknown_name",
             "{rule}",
-            {"rule": f"is not a known {registry.kind}; {hint}known: {', '.join(registry)}"},
+            {"rule": f"is not a known {registry.kind}; {hint}known: {registry.listing}"},
         )
 
     return AfterValidator(check)

@@ -19,8 +19,12 @@ class ModelSpec(Section):
     norm: Literal["batch", "group", "sync_batch"] = Field(
         "batch", description="Normalisation: group does not depend on the batch or the number of workers."
     )
-    stem_stride: int = Field(
-        1, ge=1, le=4, description="Stride of the first convolution; 2 quarters the cost of an image."
+    stem_stride: int | None = Field(
+        None,
+        ge=1,
+        le=4,
+        description="Stride of the first convolution in pixels; 2 quarters the cost of an image. "
+        "Unset: the architecture's own, 2 for mobilenet_v2 and 1 for the others.",
     )
 
 

@@ -7,7 +7,7 @@ from torch import nn
 from orchestrator.catalog import MODELS
 from orchestrator.errors import RegistryError
 from orchestrator.models import build_model, parameter_count
-from orchestrator.models.resnet import ResNet
+from orchestrator.models.resnet import cifar_resnet
 
 DEPTHS = (8, 14, 20, 32, 44, 56, 110)
 
@@ -124,7 +124,7 @@ def test_settings_out_of_range_are_refused(setting, message):
 @pytest.mark.parametrize("depth", [2, 9, -4])
 def test_depth_must_fit_the_architecture(depth):
     with pytest.raises(ValueError, match=f"depth must be 6n \\+ 2 with n >= 1, got {depth}"):
-        ResNet(depth, num_classes=10)
+        cifar_resnet(depth, num_classes=10)
 
 
 def test_an_unknown_model_is_refused_with_the_nearest_name():
