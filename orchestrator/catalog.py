@@ -35,11 +35,24 @@ MODELS: Registry[Factory] = Registry(
 DATASETS: Registry[Factory] = Registry(
     "dataset",
     {
+        "arrays": "orchestrator.data.arrays:load_arrays",
+        "cifar10": "orchestrator.data.cifar:load_cifar10",
+        "cifar100": "orchestrator.data.cifar:load_cifar100",
+        "cinic10": "orchestrator.data.cinic10:load_cinic10",
         "digits": "orchestrator.data.digits:load_digits",
         "fashion-mnist": "orchestrator.data.fashion_mnist:load_fashion_mnist",
+        "image-folder": "orchestrator.data.image_folder:load_image_folder",
+        "tiny-imagenet": "orchestrator.data.tiny_imagenet:load_tiny_imagenet",
     },
 )
-DATASET_SIZES = {"digits": (1438, 10), "fashion-mnist": (60_000, 10)}
+DATASET_SIZES = {
+    "cifar10": (50_000, 10),
+    "cifar100": (50_000, 100),
+    "cinic10": (90_000, 10),
+    "digits": (1438, 10),
+    "fashion-mnist": (60_000, 10),
+    "tiny-imagenet": (100_000, 200),
+}
 """Training images and classes of the data sets that are the same wherever they are, to check specs by."""
 TEMPERATURES: Registry[Factory] = Registry(
     "temperature",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from torch import Tensor
 
+from orchestrator.data.download import fetch
 from orchestrator.data.idx import read_idx
 from orchestrator.data.images import Dataset, Images
-from orchestrator.errors import DataError
+from orchestrator.data.published import data_root, missing
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 
@@ -21,14 +23,26 @@ _SHA256 = {
 }
 
 
-def load_fashion_mnist(root: Path | None = None, verify: bool = True) -> Dataset:
+def load_fashion_mnist(
+    root: Path | None = None, verify: bool = True, *, download: bool = False, cache: Path | None = None
+) -> Dataset:
     """Read the four IDX files, gzipped or not.
 
     They are looked for in `root`/FashionMNIST/raw, `root`/fashion-mnist and `root`; without a root in the
-    folder of Debian's package. `verify` accepts only the published content, otherwise any number of images in
+    folder of Debian's package and in the `downloads` of `cache`. `download` fetches them into fashion-mnist in
+    `root` or in those downloads. `verify` accepts only the published content, otherwise any number of images in
     the same format will do. Raises `DataError` when files are missing (naming the folders) or damaged.
     """
-    files = _find(root)
+    folders = [DEBIAN_FOLDER] if root is None else [root / "FashionMNIST" / "raw", root / "fashion-mnist", root]
+    target = data_root("fashion-mnist", root, cache) / "fashion-mnist" if download or root or cache else None
+    if target is not None and target not in folders:
+        folders.append(target)
+    files = _find(folders)
+    if files is None and download and target is not None:
+        fetch("fashion-mnist", target)
+        files = _find(folders)
+    if files is None:
+        raise missing("fashion-mnist", folders, f"four files ({', '.join(_SHA256)})")
 
     def read(name: str, dimensions: int) -> Tensor:
         return read_idx(files[name], dimensions, _SHA256[name] if verify else None)
@@ -60,15 +74,10 @@ def load_fashion_mnist(root: Path | None = None, verify: bool = True) -> Dataset
     )
 
 
-def _find(root: Path | None) -> dict[str, Path]:
+def _find(folders: Sequence[Path]) -> dict[str, Path] | None:
     """Path of each file, all from the first folder that has the four."""
-    folders = [DEBIAN_FOLDER] if root is None else [root / "FashionMNIST" / "raw", root / "fashion-mnist", root]
     for folder in folders:
         found = {name: path for name in _SHA256 for path in (folder / f"{name}.gz", folder / name) if path.is_file()}
         if len(found) == len(_SHA256):
             return found
-    raise DataError(
-        f"Fashion-MNIST's four files are in none of: {', '.join(map(str, folders))}",
-        hint="on Debian or Ubuntu run `apt-get install dataset-fashion-mnist` and leave data.root unset; "
-        f"otherwise put {', '.join(_SHA256)} (or each with .gz) into data.root",
-    )
+    return None

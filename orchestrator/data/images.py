@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,9 +24,9 @@ class Images:
 
     def __post_init__(self) -> None:
         if self.images.dtype != torch.uint8 or self.images.dim() != 4:
-            raise DataError(f"images must be uint8 [N, C, H, W], not {_describe(self.images)}")
+            raise DataError(f"images must be uint8 [N, C, H, W], not {describe(self.images)}")
         if self.labels.dtype != torch.int64 or self.labels.dim() != 1:
-            raise DataError(f"labels must be int64 [N], not {_describe(self.labels)}")
+            raise DataError(f"labels must be int64 [N], not {describe(self.labels)}")
         if len(self.images) != len(self.labels):
             raise DataError(f"{len(self.images)} images come with {len(self.labels)} labels")
 
@@ -70,19 +71,42 @@ class Dataset:
                 f"{self.name}: train images are {list(self.train.images.shape[1:])}, "
                 f"test images {list(self.test.images.shape[1:])}"
             )
+        counts = self.train.labels.bincount(minlength=len(self.classes))
+        if (counts == 0).any():
+            empty = self.classes[int((counts == 0).nonzero()[0])]
+            raise DataError(f"{self.name}: the class {empty!r} has no training image")
         channels = self.train.images.shape[1]
         if len(self.mean) != channels or len(self.std) != channels or min(self.std) <= 0:
             raise DataError(f"{self.name}: mean and std need {channels} values, and std values above 0")
 
 
-def load_dataset(name: str, root: Path | None = None, *, verify: bool = True) -> Dataset:
+def load_dataset(
+    name: str,
+    root: Path | None = None,
+    *,
+    verify: bool = True,
+    download: bool = False,
+    cache: Path | None = None,
+    image_size: int | None = None,
+) -> Dataset:
     """Load a registered data set.
 
     `root` is the folder that holds the files, None where the set is usually installed; `verify` checks the
-    files' checksums. Raises `RegistryError` for an unknown name, `DataError` for missing or damaged files.
+    files' checksums; `download` fetches files that are missing; `cache` is a folder to keep decoded images (and
+    downloads, without a root) in; `image_size`, in pixels, resizes. A loader takes root and verify, and those of
+    the others that it names as parameters. Raises `RegistryError` for an unknown name, `DataError` for missing or
+    damaged files and for an `image_size` that the loader does not take.
     """
-    return DATASETS[name](root=root, verify=verify)
+    loader = DATASETS[name]
+    taken = inspect.signature(loader).parameters
+    if image_size is not None and "image_size" not in taken:
+        raise DataError(
+            f"data.image_size is {image_size}, but {name} is not resized", hint="leave data.image_size unset"
+        )
+    options = {"download": download, "cache": cache, "image_size": image_size}
+    return loader(root=root, verify=verify, **{option: value for option, value in options.items() if option in taken})
 
 
-def _describe(tensor: Tensor) -> str:
+def describe(tensor: Tensor) -> str:
+    """Type and shape, as in "uint8 [2, 3]"."""
     return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"

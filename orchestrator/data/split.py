@@ -22,15 +22,7 @@ def stratified_subset(labels: Tensor, size: int, seed: int) -> Tensor:
         raise DataError(f"a subset of {size} samples cannot come from a set of {total}")
     if size < classes:
         raise DataError(f"a stratified subset of {classes} classes needs at least {classes} samples, not {size}")
-    quota = counts * size // total
-    remainder = counts * size % total
-    by_remainder = remainder.argsort(descending=True, stable=True)
-    quota[by_remainder[: size - int(quota.sum())]] += 1
-
-    shuffled = torch.randperm(total, generator=torch.Generator().manual_seed(seed))
-    by_class = shuffled[labels[shuffled].argsort(stable=True)]
-    position_in_class = torch.arange(total) - (counts.cumsum(0) - counts).repeat_interleave(counts)
-    return by_class[position_in_class < quota.repeat_interleave(counts)].sort().values
+    return draw_by_class(labels, counts, size, torch.Generator().manual_seed(seed)).sort().values
 
 
 def stratified_split(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
@@ -50,6 +42,24 @@ def stratified_split(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor
     if lost.any():
         raise DataError(f"holding out {fraction} of the samples leaves none of class {int(lost.nonzero()[0])}")
     return kept, held_out
+
+
+def draw_by_class(labels: Tensor, counts: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """Indices, int64 [size], of random samples of which each class has its share, by largest remainder.
+
+    `labels` is int64 [N], `counts` the number of samples of each class, int64 [classes], some maybe 0.
+    """
+    total = len(labels)
+    if size == 0:
+        return torch.empty(0, dtype=torch.int64)
+    quota = counts * size // total
+    remainder = counts * size % total
+    by_remainder = remainder.argsort(descending=True, stable=True)
+    quota[by_remainder[: size - int(quota.sum())]] += 1
+    shuffled = torch.randperm(total, generator=generator)
+    by_class = shuffled[labels[shuffled].argsort(stable=True)]
+    position_in_class = torch.arange(total) - (counts.cumsum(0) - counts).repeat_interleave(counts)
+    return by_class[position_in_class < quota.repeat_interleave(counts)]
 
 
 def _class_counts(labels: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Literal
 import pytest
 from pydantic import ValidationError
 
-from orchestrator.catalog import TEMPERATURES
+from orchestrator.catalog import DATASETS, TEMPERATURES
 from orchestrator.errors import Problem, SpecError
 from orchestrator.spec import load_spec
 from orchestrator.spec.base import Section
@@ -359,7 +359,7 @@ def test_one_problem(problems, text: str, path: str, line: int, rule: str, hint:
             HEAD.replace("digits", "digit"),
             "data.dataset",
             2,
-            "is not a known dataset; did you mean 'digits'? known: digits, fashion-mnist",
+            f"is not a known dataset; did you mean 'digits'? known: {', '.join(DATASETS)}",
         ),
     ],
 )

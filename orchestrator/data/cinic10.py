@@ -1,0 +1,54 @@
+"""CINIC-10 (Darlow et al. 2018): CIFAR-10's classes in 3 x 90,000 images, 32 x 32, RGB, from CIFAR-10 and ImageNet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from orchestrator.data.decode import decode
+from orchestrator.data.image_folder import check_counts, class_folders, labelled
+from orchestrator.data.images import Dataset
+from orchestrator.data.published import data_root, missing
+from orchestrator.data.tree import FolderTree
+from orchestrator.errors import DataError
+
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+# Of the training images, as in github.com/BayesWatch/cinic-10.
+_MEAN, _STD = (0.47889522, 0.47227842, 0.43047404), (0.24205776, 0.23828046, 0.25874835)
+
+
+def load_cinic10(
+    root: Path | None = None, verify: bool = True, *, cache: Path | None = None, image_size: int | None = None
+) -> Dataset:
+    """The PNG files below `root` or `root`/CINIC-10: `train` trains, `test` tests, `valid` is not read.
+
+    Validation images are split from `train`, as everywhere, so that `valid` stays unseen. `verify` asks for the
+    published 9,000 images of each class in both parts. Decoded images are kept in `cache`. Raises `DataError`
+    naming the folder or file that is missing or wrong.
+    """
+    place = data_root("cinic10", root, cache)
+    places = [place / "CINIC-10", place]
+    found = next((folder for folder in places if (folder / "train").is_dir() and (folder / "test").is_dir()), None)
+    if found is None:
+        raise missing("cinic10", places, "folders train and test")
+    tree = FolderTree(found, ("train", "test"))
+    parts = []
+    for part in ("train", "test"):
+        files = class_folders(tree, part)
+        if lacking := [name for name in CLASSES if name not in files]:
+            raise DataError(f"{found / part} has no folder {lacking[0]}")
+        parts.append(labelled(files, CLASSES, str(found / part)))
+    images = decode("cinic10", tree, *parts, channels=3, image_size=image_size, cache=cache)
+    dataset = Dataset(
+        name="cinic10",
+        train=images.train,
+        test=images.test,
+        classes=CLASSES,
+        mean=_MEAN,
+        std=_STD,
+        flip=True,
+        crop_padding=images.train.images.shape[2] // 8,
+    )
+    if verify:
+        check_counts(dataset, 90_000, 90_000, found)
+    return dataset
