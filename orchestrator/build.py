@@ -10,6 +10,9 @@ from torch import nn
 
 from orchestrator.catalog import ADJUSTMENTS, OPTIMIZERS, SCHEDULES, TEMPERATURES
 from orchestrator.data import Augmentation, Dataset, Images, load_dataset, stratified_split, stratified_subset
+from orchestrator.data.jitter import ColorJitter
+from orchestrator.data.mixing import Mixing
+from orchestrator.data.policy import POLICIES
 from orchestrator.distillation.adjustment import NoAdjustment
 from orchestrator.distillation.criterion import Criterion
 from orchestrator.distillation.temperature import ConstantTemperature
@@ -64,6 +67,25 @@ def load_data(data: DataSpec) -> Dataset:
     """The data set a spec names."""
     root = None if data.root is None else location(data.root, "data.root")
     return load_dataset(data.dataset, root, verify=data.verify)
+
+
+def build_augmentation(data: DataSpec, dataset: Dataset) -> Augmentation:
+    """What `data.augmentation` asks for; what it leaves open is the data set's usual."""
+    given = data.augmentation
+    if given == "none":
+        return Augmentation(0, False)
+    if given == "standard":
+        return Augmentation(dataset.crop_padding, dataset.flip)
+    jitter, policy, mixes = given.color_jitter, given.policy, given.mixup or given.cutmix
+    return Augmentation(
+        dataset.crop_padding if given.crop is None else given.crop,
+        dataset.flip if given.flip is None else given.flip,
+        color_jitter=None if jitter is None else ColorJitter(**jitter.model_dump()),
+        policy=None if policy is None else POLICIES[policy.method](**_arguments(policy, "method")),
+        cutout=given.cutout or 0,
+        cutout_fill=tuple(round(255 * level) for level in dataset.mean),
+        mixing=Mixing(given.mixup, given.cutmix, given.mix_probability) if mixes else None,
+    )
 
 
 def build_network(model: ModelSpec, dataset: Dataset, seed: int) -> nn.Module:
@@ -142,8 +164,7 @@ def _training_run(
 ) -> TrainingRun:
     dataset = splits.dataset
     precision, _ = resolve_precision(training.precision, world.device)
-    standard = run.data.augmentation == "standard"
-    augmentation = Augmentation(dataset.crop_padding if standard else 0, dataset.flip and standard)
+    augmentation = build_augmentation(run.data, dataset)
     network.to(world.device)
     if teacher is not None:
         teacher.to(world.device)

@@ -13,12 +13,15 @@ from torch import Tensor
 
 from orchestrator.data.draws import Stream, integers, uniform
 from orchestrator.data.geometry import crop_and_flip, cutout
+from orchestrator.data.images import Images
 from orchestrator.data.jitter import ColorJitter
+from orchestrator.data.mixing import Mixing
 from orchestrator.data.policy import Policy
+from orchestrator.distillation.batch import Mix
 
 
 class Augmentation:
-    """Random crop after zero padding, mirroring, colour jitter, a policy and cutout, in this order.
+    """Random crop after zero padding, mirroring, colour jitter, a policy and cutout, in this order; then mixing.
 
     Args:
         crop_padding: pixels of black on each side before the crop; 0 crops nothing.
@@ -27,6 +30,7 @@ class Augmentation:
         policy: RandAugment or TrivialAugment; None is off.
         cutout: side, in pixels, of the square that is painted over (DeVries and Taylor 2017); 0 is off.
         cutout_fill: its colour, 0 to 255 for each channel, or one for all. The paper's is the data set's mean.
+        mixing: Mixup, CutMix or both, which `batch` applies; None is off.
 
     With everything off images pass unchanged. Raises `ValueError` for a negative padding or cutout, and for a colour
     outside 0 to 255.
@@ -41,6 +45,7 @@ class Augmentation:
         policy: Policy | None = None,
         cutout: int = 0,
         cutout_fill: tuple[int, ...] = (0,),
+        mixing: Mixing | None = None,
     ) -> None:
         for name, pixels in (("crop_padding", crop_padding), ("cutout", cutout)):
             if pixels < 0:
@@ -53,12 +58,25 @@ class Augmentation:
         self.policy = policy
         self.cutout = cutout
         self.cutout_fill = cutout_fill
+        self.mixing = mixing
+
+    def batch(self, train: Images, indices: Tensor, *, seed: int, view: int) -> tuple[Tensor, Mix | None]:
+        """What the networks see of the samples at `indices` (int64 [B], on the device of `train`).
+
+        Returns uint8 [B, C, H, W] and, with mixing, the partners' labels and each sample's own share. A partner's
+        image is augmented as that sample's own is in this view. `view` numbers the variants of one sample, such as
+        the epoch. See `Mixing` for what mixed images mean to a distillation.
+        """
+        images = self(train.images.index_select(0, indices), indices, seed=seed, view=view)
+        if self.mixing is None:
+            return images, None
+        partners = self.mixing.partners(indices, len(train), seed=seed, view=view)
+        others = self(train.images.index_select(0, partners), partners, seed=seed, view=view)
+        images, share = self.mixing(images, others, indices, seed=seed, view=view)
+        return images, Mix(train.labels.index_select(0, partners), share)
 
     def __call__(self, images: Tensor, indices: Tensor, *, seed: int, view: int) -> Tensor:
-        """Augmented copies of `images` (uint8 [B, C, H, W]) whose indices in the data set are int64 [B].
-
-        `view` numbers the variants of one sample, such as the epoch.
-        """
+        """Augmented copies of `images` (uint8 [B, C, H, W]) whose indices in the data set are int64 [B], not mixed."""
         if self.crop_padding or self.flip:
             images = self._crop_and_flip(images, indices, seed, view)
         for change in (self.color_jitter, self.policy):

@@ -128,6 +128,9 @@ class TrivialAugment(Policy):
         super().__init__(1, None, TRIVIAL_AUGMENT)
 
 
+POLICIES: dict[str, Callable[..., Policy]] = {"randaugment": RandAugment, "trivialaugment": TrivialAugment}
+
+
 def affine_map(name: str, value: float, height: int, width: int) -> list[list[float]]:
     """The map of `geometry.affine` for an operation: a shear by slope `value`, from the upper left corner; a
     translation by whole pixels; a rotation in degrees, counterclockwise, around the middle.

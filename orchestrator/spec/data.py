@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
 from orchestrator.catalog import DATASETS
+from orchestrator.spec.augmentation import AugmentationChoice
 from orchestrator.spec.base import Section, known_in
 
 
@@ -29,7 +30,8 @@ class DataSpec(Section):
         ge=1,
         description="Student's training images: a stratified subset of this size; unset: the whole split.",
     )
-    augmentation: Literal["none", "standard"] = Field(
-        "standard", description="none, or the data set's usual random crop and flip."
+    augmentation: AugmentationChoice = Field(
+        "standard",
+        description="none, standard (the data set's usual random crop and flip), or a section of what to vary.",
     )
     verify: bool = Field(True, description="Check the files' checksums; false takes other files of the same format.")

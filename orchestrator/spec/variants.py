@@ -149,7 +149,9 @@ V = TypeVar("V")
 
 def _placed(where: str, paths: Mapping[str, V], sections: tuple[str, ...], found: list[Problem]) -> dict[str, V]:
     """The paths that may stand here; the others become problems."""
-    placed = {path: value for path, value in paths.items() if path.split(".")[0] in sections}
+    placed = {
+        path: value for path, value in paths.items() if any(f"{path}.".startswith(f"{name}.") for name in sections)
+    }
     for path in paths:
         if path not in placed:
             close = nearest(path.split(".")[0], sections)

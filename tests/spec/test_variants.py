@@ -89,13 +89,17 @@ def test_sections_are_set_before_their_fields_whatever_the_order() -> None:
 @pytest.mark.parametrize(
     ("search", "path", "allowed"),
     [
-        ({"space": {"seed": choice(1, 2)}}, "search.space.seed", "student, distillation, training"),
+        ({"space": {"seed": choice(1, 2)}}, "search.space.seed", "student, distillation, training, data.augmentation"),
         (
             {"space": {"teacher.width": choice(1.0, 2.0)}},
             "search.space.teacher.width",
-            "student, distillation, training",
+            "student, distillation, training, data.augmentation",
         ),
-        ({"space": {"data.root": choice("a")}}, "search.space.data.root", "student, distillation, training"),
+        (
+            {"space": {"data.root": choice("a")}},
+            "search.space.data.root",
+            "student, distillation, training, data.augmentation",
+        ),
         (
             {"variants": {"a": {"set": {"search.num_samples": 3}}}},
             "search.variants.a.set.search.num_samples",
@@ -109,7 +113,7 @@ def test_sections_are_set_before_their_fields_whatever_the_order() -> None:
         (
             {"variants": {"a": {"space": {"data.train_samples": choice(3)}}}},
             "search.variants.a.space.data.train_samples",
-            "student, distillation, training",
+            "student, distillation, training, data.augmentation",
         ),
     ],
 )
