@@ -16,9 +16,10 @@ from orchestrator.data.policy import POLICIES
 from orchestrator.distillation.adjustment import NoAdjustment
 from orchestrator.distillation.criterion import Criterion
 from orchestrator.distillation.temperature import ConstantTemperature
+from orchestrator.errors import DataError
 from orchestrator.models import build_model
 from orchestrator.spec.base import PluginSection, Section, location
-from orchestrator.spec.data import DataSpec
+from orchestrator.spec.data import DataSpec, subset_rule
 from orchestrator.spec.distillation import DistillationSpec
 from orchestrator.spec.experiment import RunSpec
 from orchestrator.spec.model import ModelSpec
@@ -52,13 +53,24 @@ class Splits:
 def build_splits(run: RunSpec, dataset: Dataset, split_seed: int) -> Splits:
     """Divide the training images; the same for all trials of an experiment, whatever their own seed."""
     seeds = [_stream(split_seed, stream) for stream in (_SPLIT, _STUDENT_SUBSET, _TEACHER_SUBSET)]
-    kept, held_out = stratified_split(dataset.train.labels, run.data.validation_fraction, seeds[0])
+    fraction = run.data.validation_fraction
+    try:
+        kept, held_out = stratified_split(dataset.train.labels, fraction, seeds[0])
+    except DataError as error:
+        raise DataError(f"data.validation_fraction: {fraction}: {error.message}") from None
     train = dataset.train.take(kept)
-    teacher_size = run.teacher.train_samples if run.teacher else None
+
+    def subset(field: str, size: int | None, seed: int) -> Images:
+        if size is None:
+            return train
+        if rule := subset_rule(size, len(train), len(dataset.classes), fraction):
+            raise DataError(f"{field}: {size}: {rule}")
+        return train.take(stratified_subset(train.labels, size, seed))
+
     return Splits(
         dataset,
-        train=_subset(train, run.data.train_samples, seeds[1]),
-        teacher_train=_subset(train, teacher_size, seeds[2]),
+        train=subset("data.train_samples", run.data.train_samples, seeds[1]),
+        teacher_train=subset("teacher.train_samples", run.teacher and run.teacher.train_samples, seeds[2]),
         val=dataset.train.take(held_out),
     )
 
@@ -187,10 +199,6 @@ def _arguments(section: Section, key: str) -> dict[str, Any]:
     if isinstance(section, PluginSection):
         return dict(section.options)
     return section.model_dump(exclude={key})
-
-
-def _subset(images: Images, size: int | None, seed: int) -> Images:
-    return images if size is None else images.take(stratified_subset(images.labels, size, seed))
 
 
 def _stream(seed: int, stream: int) -> int:

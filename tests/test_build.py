@@ -5,7 +5,7 @@ import torch
 from torch import optim
 
 from orchestrator import build, load_spec
-from orchestrator.catalog import TEMPERATURES
+from orchestrator.catalog import DATASET_SIZES, TEMPERATURES
 from orchestrator.data import load_dataset
 from orchestrator.distillation import adjustment, temperature
 from orchestrator.errors import DataError
@@ -244,9 +244,38 @@ def test_subsets_are_stratified_and_inside_the_training_split(digits):
     assert not rows(splits.train) <= rows(splits.teacher_train)
 
 
-def test_a_subset_larger_than_the_split_is_an_error(digits):
-    with pytest.raises(DataError, match="5000"):
-        build.build_splits(run_spec(data__train_samples=5000), digits, 0)
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            {"data__train_samples": 5000},
+            "data.train_samples: 5000: only 1294 training images are left after validation_fraction 0.1",
+        ),
+        (
+            {"teacher__train_samples": 1300, "data__validation_fraction": 0.2},
+            "teacher.train_samples: 1300: only 1150 training images are left after validation_fraction 0.2",
+        ),
+        ({"data__train_samples": 9}, "data.train_samples: 9: must be >= 10, one image of each class"),
+        (
+            {"data__validation_fraction": 0.001},
+            "data.validation_fraction: 0.001: a stratified subset of 10 classes needs at least 10 samples, not 1",
+        ),
+    ],
+)
+def test_splits_that_the_images_cannot_give_name_the_field(digits, overrides, message):
+    # Files that are not verified may hold any number of images, so that only loading them tells.
+    with pytest.raises(DataError) as caught:
+        build.build_splits(run_spec(data__verify=False, **overrides), digits, 0)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("name", DATASET_SIZES)
+def test_the_sizes_that_specs_are_checked_by_are_those_of_the_data(name):
+    try:
+        dataset = load_dataset(name)
+    except DataError:
+        pytest.skip(f"{name} is not on this machine")
+    assert DATASET_SIZES[name] == (len(dataset.train), len(dataset.classes))
 
 
 def same(one, other):

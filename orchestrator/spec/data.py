@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from orchestrator.catalog import DATASETS
+from orchestrator.catalog import DATASET_SIZES, DATASETS
 from orchestrator.spec.augmentation import AugmentationChoice
-from orchestrator.spec.base import Section, known_in
+from orchestrator.spec.base import Section, broken_rule, known_in
+
+
+def subset_rule(size: int, images: int, classes: int, fraction: float) -> str | None:
+    """The rule that a subset breaks: at most the images that the validation split leaves, at least one of a class."""
+    if size > images:
+        return f"only {images} training images are left after validation_fraction {fraction:g}"
+    return f"must be >= {classes}, one image of each class" if size < classes else None
 
 
 class DataSpec(Section):
@@ -35,3 +42,27 @@ class DataSpec(Section):
         description="none, standard (the data set's usual random crop and flip), or a section of what to vary.",
     )
     verify: bool = Field(True, description="Check the files' checksums; false takes other files of the same format.")
+
+    def refused_subset(self, size: int | None) -> str | None:
+        """The rule that a subset of the training split breaks, None where the data set's size is not known."""
+        if self._size is None or size is None:
+            return None
+        images, classes = self._size
+        return subset_rule(size, images - round(images * self.validation_fraction), classes, self.validation_fraction)
+
+    @property
+    def _size(self) -> tuple[int, int] | None:
+        """Training images and classes, where they are known; other files may hold any number."""
+        return DATASET_SIZES.get(self.dataset) if self.verify else None
+
+    @model_validator(mode="after")
+    def _images_suffice(self) -> Self:
+        if self._size is not None:
+            images, classes = self._size
+            held_out = round(images * self.validation_fraction)
+            if not classes <= held_out <= images - classes:
+                rule = f"holds out {held_out} of {images} training images; both parts need one of all {classes} classes"
+                raise broken_rule("validation_fraction", rule, self.validation_fraction)
+        if rule := self.refused_subset(self.train_samples):
+            raise broken_rule("train_samples", rule, self.train_samples)
+        return self

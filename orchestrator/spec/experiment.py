@@ -76,6 +76,12 @@ class RunSpec(Section):
             raise broken_rule("teacher", "is needed where distillation.kd_weight is above 0", None)
         return self
 
+    @model_validator(mode="after")
+    def _teacher_has_images(self) -> Self:
+        if self.teacher and (rule := self.data.refused_subset(self.teacher.train_samples)):
+            raise broken_rule("teacher.train_samples", rule, self.teacher.train_samples)
+        return self
+
     @property
     def needs_teacher(self) -> bool:
         return self.distillation.kd_weight > 0
