@@ -53,7 +53,9 @@ def cause(error: BaseException, uri: str) -> str:
 
 
 def _answer(error: BaseException) -> str | None:
-    """What a server answered that refused or failed."""
+    """What a server answered, if it did."""
+    if "not in a valid JSON format" in str(error):
+        return "what answers there is not MLflow"
     match = _ANSWERS.search(str(error))
     code = match and int(match[1] or match[2])
     if not code:

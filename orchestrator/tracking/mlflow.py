@@ -134,7 +134,7 @@ class MLflowTracker(Tracker):
         found = self._client.get_experiment_by_name(self.experiment)
         if found is None:
             location = self._artifacts.as_uri() if self._artifacts else None
-            # The tag makes MLflow's page open in the model-training view.
+            # The tag makes MLflow's list of experiments lead to the model-training view.
             tags = {"mlflow.experimentKind": "custom_model_development"}
             try:
                 return str(self._client.create_experiment(self.experiment, location, tags))

@@ -6,8 +6,8 @@ import re
 
 
 def experiment_page(server: str, experiment_id: str) -> str:
-    """The address of an experiment's page on an MLflow server."""
-    return f"{redacted(server).rstrip('/')}/#/experiments/{experiment_id}"
+    """The address of an experiment's runs on an MLflow server; its address without "/runs" opens on traces."""
+    return f"{redacted(server).rstrip('/')}/#/experiments/{experiment_id}/runs"
 
 
 def redacted(uri: str) -> str:

@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
-from tracking_stores import MemoryStore, MLflowStore, Server
+from tracking_stores import EXPERIMENT, Calls, MemoryStore, MLflowStore, Server
+
+from orchestrator.tracking import mlflow, writer
+from orchestrator.tracking.mlflow import MLflowTracker
 
 MakeStore = Callable[[], Any]
 
@@ -29,6 +32,25 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def mlflow_store(tmp_path: Path, empty_database: Path) -> MLflowStore:
     copy(empty_database, tmp_path / "mlflow.db")
     return MLflowStore(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path)
+
+
+@pytest.fixture
+def tracker(mlflow_store: MLflowStore) -> MLflowTracker:
+    """Opened, on a sqlite store."""
+    made = mlflow_store.tracker()
+    made.open(EXPERIMENT)
+    return made
+
+
+@pytest.fixture
+def wrap_calls(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Puts functions before and after every call of a tracker's client; repeats come at once."""
+
+    def wrap(before: Any = lambda *args, **kwargs: None, after: Any = lambda *args, **kwargs: None) -> None:
+        monkeypatch.setattr(mlflow, "MlflowClient", Calls(mlflow.MlflowClient, before, after))
+        monkeypatch.setattr(writer, "RETRY_PAUSE_S", 0.01)
+
+    return wrap
 
 
 @pytest.fixture(params=["memory", "mlflow"])

@@ -7,58 +7,13 @@ import time
 from collections import Counter
 
 import pytest
-from mlflow.exceptions import MlflowException
-from tracking_stores import EXPERIMENT, MLflowStore, epoch, epochs, trial_info, wait_until
+from tracking_stores import EXPERIMENT, MLflowStore, away, epoch, epochs, trial_info, wait_until
 
 from orchestrator import names
 from orchestrator.errors import TrackingError
 from orchestrator.search.trials import Status
-from orchestrator.tracking import mlflow, writer
 from orchestrator.tracking.base import RunInfo
-from orchestrator.tracking.mlflow import MAX_METRICS, REASON_TAG, STATUS_TAG, MLflowTracker, close_orphans
-from orchestrator.tracking.uris import redacted
-
-
-@pytest.fixture
-def tracker(mlflow_store):
-    tracker = mlflow_store.tracker()
-    tracker.open(EXPERIMENT)
-    return tracker
-
-
-class Calls:
-    """Wraps MLflow's clients: counts calls, and lets a test fail or delay them."""
-
-    def __init__(self, client_class, before, after):
-        self._class, self._before, self._after = client_class, before, after
-
-    def __call__(self, uri):
-        client, calls = self._class(uri), self
-
-        class Wrapped:
-            def __getattr__(self, name):
-                def call(*args, **kwargs):
-                    calls._before(name, *args, **kwargs)
-                    result = getattr(client, name)(*args, **kwargs)
-                    calls._after(name, *args, **kwargs)
-                    return result
-
-                return call
-
-        return Wrapped()
-
-
-@pytest.fixture
-def wrap_calls(monkeypatch):
-    def wrap(before=lambda *args, **kwargs: None, after=lambda *args, **kwargs: None):
-        monkeypatch.setattr(mlflow, "MlflowClient", Calls(mlflow.MlflowClient, before, after))
-        monkeypatch.setattr(writer, "RETRY_PAUSE_S", 0.01)
-
-    return wrap
-
-
-def away():
-    return MlflowException("the store does not answer", error_code=1)  # INTERNAL_ERROR
+from orchestrator.tracking.mlflow import MAX_METRICS, REASON_TAG, STATUS_TAG, close_orphans
 
 
 def test_children_are_nested_below_the_parent(mlflow_store, tracker):
@@ -415,45 +370,3 @@ def test_orphans_of_a_dead_experiment_are_closed_and_no_others(mlflow_store):
     assert mlflow_store.run(EXPERIMENT.key).info.end_time
     assert close_orphans(mlflow_store.uri, mlflow_store.name, EXPERIMENT.key) == 0
     assert close_orphans(mlflow_store.uri, "no such experiment", EXPERIMENT.key) == 0
-
-
-@pytest.mark.parametrize(
-    ("uri", "shown"),
-    [
-        ("sqlite:////home/me/mlflow.db", "sqlite:////home/me/mlflow.db"),
-        ("sqlite:////home/me@work/mlflow.db", "sqlite:////home/me@work/mlflow.db"),
-        ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
-        ("https://user:pass@host:5000/mlflow", "https://host:5000/mlflow"),
-        ("https://user@host/mlflow", "https://host/mlflow"),
-        ("https://user:p@ss@host/a@b", "https://host/a@b"),
-        ("https://host:5000/a@b", "https://host:5000/a@b"),
-        ("postgresql+psycopg2://user:pa/ss@host:5432/db", "postgresql+psycopg2://host:5432/db"),
-        ("mysql://user:p@ss@host/db", "mysql://host/db"),
-        ("mlruns", "mlruns"),
-    ],
-)
-def test_passwords_are_left_out_of_addresses(uri, shown):
-    assert redacted(uri) == shown
-
-
-@pytest.mark.parametrize(
-    ("uri", "told"),
-    [
-        ("http://user:secret@127.0.0.1:9", "MLflow at http://127.0.0.1:9 cannot be used"),
-        ("nonsense://user:secret@host/x", "MLflow at nonsense://host/x cannot be used"),
-        ("sqlite:////proc/nowhere/mlflow.db", "MLflow at sqlite:////proc/nowhere/mlflow.db cannot be used"),
-    ],
-)
-def test_a_store_that_cannot_be_used_is_an_error_within_seconds(uri, told):
-    for use in (
-        lambda: MLflowTracker(uri, "x").open(EXPERIMENT),
-        lambda: close_orphans(uri, "x", "key"),
-    ):
-        started = time.monotonic()
-        with pytest.raises(TrackingError) as caught:
-            use()
-        assert time.monotonic() - started < 5
-        assert told in str(caught.value)
-        assert "tracking.uri" in str(caught.value)
-        assert "secret" not in str(caught.value)
-        assert "user" not in str(caught.value)

@@ -15,6 +15,7 @@ from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
+from mlflow.exceptions import MlflowException
 
 from orchestrator import names
 from orchestrator.search.trials import Status
@@ -166,6 +167,32 @@ def trial_info(key: str, **params: Any) -> RunInfo:
         tags={"orchestrator.phase": "search"},
         artifacts={"spec.yaml": f"trial: {key}\n"},
     )
+
+
+class Calls:
+    """Wraps MLflow's clients: counts calls, and lets a test fail or delay them."""
+
+    def __init__(self, client_class: Any, before: Any, after: Any) -> None:
+        self._class, self._before, self._after = client_class, before, after
+
+    def __call__(self, uri: str) -> Any:
+        client, calls = self._class(uri), self
+
+        class Wrapped:
+            def __getattr__(self, name: str) -> Any:
+                def call(*args: Any, **kwargs: Any) -> Any:
+                    calls._before(name, *args, **kwargs)
+                    result = getattr(client, name)(*args, **kwargs)
+                    calls._after(name, *args, **kwargs)
+                    return result
+
+                return call
+
+        return Wrapped()
+
+
+def away() -> MlflowException:
+    return MlflowException("the store does not answer", error_code=1)  # INTERNAL_ERROR
 
 
 def wait_until(condition: Any, timeout_s: float = 20.0) -> None:
