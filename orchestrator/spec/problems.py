@@ -65,6 +65,7 @@ def _problem(details: ErrorDetails, model: type[BaseModel], raw: Any, lines: Lin
         rule = context["rule"]
         if "field" in context:
             loc = (*loc, *context["field"].split("."))
+        if "value" in context:
             value = context["value"]
             has_value = value is not None
     elif kind == "string_pattern_mismatch":
