@@ -10,6 +10,7 @@ from pathlib import Path
 from orchestrator.data.published import damaged
 
 _MAX_MEMBER_BYTES = 512 * 2**20
+_CHUNK = 2**20
 
 
 def read_members(path: Path, names: Collection[str]) -> dict[str, bytes]:
@@ -31,6 +32,9 @@ def read_members(path: Path, names: Collection[str]) -> dict[str, bytes]:
                     raise damaged(f"{path}:{name}", "must be an ordinary file of at most 512 MiB")
                 file = archive.extractfile(member)
                 found[name] = file.read() if file else b""
+            # The compression's own checksum comes last, behind the end of the archive.
+            while archive.fileobj is not None and archive.fileobj.read(_CHUNK):
+                pass
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         raise damaged(str(path), f"cannot be read: {error}") from error
     if lacking := [name for name in names if name not in found]:
