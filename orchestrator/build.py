@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from orchestrator.data.policy import POLICIES
 from orchestrator.distillation.adjustment import NoAdjustment
 from orchestrator.distillation.criterion import Criterion
 from orchestrator.distillation.temperature import ConstantTemperature
-from orchestrator.errors import DataError
+from orchestrator.errors import CheckpointError, DataError
 from orchestrator.models import build_model
 from orchestrator.spec.base import PluginSection, Section, location
 from orchestrator.spec.data import DataSpec, subset_rule
@@ -30,6 +31,8 @@ from orchestrator.training import (
     TrainingRun,
     TrainingSettings,
     World,
+    load_pretrained,
+    load_weights,
     resolve_precision,
 )
 
@@ -67,10 +70,11 @@ def build_splits(run: RunSpec, dataset: Dataset, split_seed: int) -> Splits:
             raise DataError(f"{field}: {size}: {rule}")
         return train.take(stratified_subset(train.labels, size, seed))
 
+    teacher_size = run.teacher.train_samples if run.teacher else None
     return Splits(
         dataset,
         train=subset("data.train_samples", run.data.train_samples, seeds[1]),
-        teacher_train=subset("teacher.train_samples", run.teacher and run.teacher.train_samples, seeds[2]),
+        teacher_train=subset("teacher.train_samples", teacher_size, seeds[2]),
         val=dataset.train.take(held_out),
     )
 
@@ -119,6 +123,20 @@ def build_teacher(run: RunSpec, dataset: Dataset) -> nn.Module:
     if run.teacher is None:
         raise ValueError("this run has no teacher")
     return build_network(run.teacher, dataset, _stream(run.seed, _TEACHER_INIT))
+
+
+def load_teacher(run: RunSpec, path: Path, network: nn.Module) -> None:
+    """Copy a teacher's weights into its network: those of stage 0, or those that `teacher.checkpoint` names.
+
+    `path` is where they lie on this machine. Raises `CheckpointError` that names the field where they do not fit.
+    """
+    if run.teacher is None or run.teacher.checkpoint is None:
+        load_weights(path, network)
+        return
+    try:
+        load_pretrained(path, network, run.teacher.key_mapping)
+    except CheckpointError as error:
+        raise CheckpointError(f"teacher.checkpoint: {error.message}", hint=error.hint) from error
 
 
 def build_criterion(distillation: DistillationSpec) -> Criterion:

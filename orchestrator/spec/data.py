@@ -63,6 +63,6 @@ class DataSpec(Section):
             if not classes <= held_out <= images - classes:
                 rule = f"holds out {held_out} of {images} training images; both parts need one of all {classes} classes"
                 raise broken_rule("validation_fraction", rule, self.validation_fraction)
-        if rule := self.refused_subset(self.train_samples):
-            raise broken_rule("train_samples", rule, self.train_samples)
+        if refused := self.refused_subset(self.train_samples):
+            raise broken_rule("train_samples", refused, self.train_samples)
         return self
