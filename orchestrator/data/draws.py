@@ -74,22 +74,24 @@ def beta(draws: Tensor, alpha: float) -> Tensor:
 def _beta_table(alpha: float, device: torch.device) -> Tensor:
     """float32 [cells + 1], the quantiles of Beta(alpha, alpha) at 0 to 1/2 in equal steps.
 
-    With x = t^(1/alpha), the density x^(alpha - 1) (1 - x)^(alpha - 1) dx becomes (1 - x)^(alpha - 1) dt / alpha,
-    which is finite everywhere up to x = 1/2, and Simpson's rule sums it up; the other half mirrors this one.
+    The density x^(alpha - 1) (1 - x)^(alpha - 1) is summed up by Simpson's rule; the other half mirrors this one.
+    Below alpha = 1 it is infinite at 0, but not so over t, where x = t^(1/alpha) / 2: there the first factor is gone.
     """
     if not 0 < alpha < float("inf"):
         raise ValueError(f"alpha must be finite and above 0, not {alpha}")
-    # In units of the largest t, 2^-alpha, so that a large alpha does not underflow.
+    power = max(1.0, 1 / alpha)
     nodes = torch.linspace(0, 1, 2 * 65536 + 1, dtype=torch.float64)
-    density = (1 - 0.5 * nodes ** (1 / alpha)) ** (alpha - 1)
+    x = 0.5 * nodes**power
+    density = (1 - x) ** (alpha - 1) if alpha < 1 else (4 * x * (1 - x)) ** (alpha - 1)
     cells = density[:-2:2] + 4 * density[1::2] + density[2::2]
     cdf = torch.cat([cells.new_zeros(1), cells.cumsum(0)])
     cdf = cdf / cdf[-1]
     wanted = torch.linspace(0, 1, _BETA_CELLS + 1, dtype=torch.float64)
     right = torch.searchsorted(cdf, wanted).clamp(1, len(cdf) - 1)
-    part = (wanted - cdf[right - 1]) / (cdf[right] - cdf[right - 1])
+    # A large alpha's first densities are too small for a number, so that the first quantile would be 0 / 0.
+    part = (wanted - cdf[right - 1]) / (cdf[right] - cdf[right - 1]).clamp_(min=1e-300)
     t = (right - 1 + part) / (len(cdf) - 1)
-    return (0.5 * t ** (1 / alpha)).to(device, torch.float32)
+    return (0.5 * t**power).to(device, torch.float32)
 
 
 def _bits(seed: int, view: int, indices: Tensor, stream: int) -> Tensor:
