@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from orchestrator.catalog import ADJUSTMENTS, OPTIMIZERS, SCHEDULES, TEMPERATURES
 from orchestrator.data import Augmentation, Dataset, Images, load_dataset, stratified_split, stratified_subset
+from orchestrator.data.classes import keep_classes
 from orchestrator.data.jitter import ColorJitter
 from orchestrator.data.mixing import Mixing
+from orchestrator.data.noise import noisy_labels
 from orchestrator.data.policy import POLICIES
 from orchestrator.distillation.adjustment import NoAdjustment
 from orchestrator.distillation.criterion import Criterion
@@ -36,7 +38,7 @@ from orchestrator.training import (
     resolve_precision,
 )
 
-_SPLIT, _STUDENT_SUBSET, _TEACHER_SUBSET, _STUDENT_INIT, _TEACHER_INIT = range(5)
+_SPLIT, _STUDENT_SUBSET, _TEACHER_SUBSET, _STUDENT_INIT, _TEACHER_INIT, _LABEL_NOISE = range(6)
 """Streams of the experiment's seed, so that no choice depends on another."""
 
 
@@ -51,6 +53,10 @@ class Splits:
     """What a teacher of stage 0 learns from."""
     val: Images
     """What configurations are chosen on."""
+    train_clean: Tensor
+    """int64 [N], the labels of `train` before label noise."""
+    teacher_train_clean: Tensor
+    """The same of `teacher_train`."""
 
 
 def build_splits(run: RunSpec, dataset: Dataset, split_seed: int) -> Splits:
@@ -62,10 +68,15 @@ def build_splits(run: RunSpec, dataset: Dataset, split_seed: int) -> Splits:
     except DataError as error:
         raise DataError(f"data.validation_fraction: {fraction}: {error.message}") from None
     train = dataset.train.take(kept)
+    clean = train.labels
+    if (noise := run.data.label_noise) is not None:
+        seed = _stream(split_seed, _LABEL_NOISE)
+        train = Images(train.images, noisy_labels(clean, len(dataset.classes), noise.fraction, noise.kind, seed))
 
-    def subset(field: str, size: int | None, seed: int) -> Images:
+    # By the clean labels, so that a subset has the same images whatever the noise.
+    def subset(field: str, size: int | None, seed: int) -> tuple[Images, Tensor]:
         if size is None:
-            return train
+            return train, clean
         if rule := subset_rule(size, len(train), len(dataset.classes), fraction):
             raise DataError(f"{field}: {size}: {rule}")
         return train.take(stratified_subset(train.labels, size, seed))

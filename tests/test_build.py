@@ -8,7 +8,7 @@ from orchestrator import build, load_spec
 from orchestrator.catalog import DATASET_SIZES, TEMPERATURES
 from orchestrator.data import load_dataset
 from orchestrator.distillation import adjustment, temperature
-from orchestrator.errors import DataError
+from orchestrator.errors import CheckpointError, DataError
 from orchestrator.search.plan import make_plan
 from orchestrator.spec.distillation import DistillationSpec
 from orchestrator.spec.experiment import RunSpec
@@ -319,3 +319,23 @@ def test_a_root_in_the_environment_is_found(tmp_path, monkeypatch):
     spec = run_spec(data__dataset="fashion-mnist", data__root="${env:DATA_ROOT}/sets")
     with pytest.raises(DataError, match=str(tmp_path / "sets")):
         build.load_data(spec.data)
+
+
+def test_a_checkpoint_is_read_with_its_mapping(digits, tmp_path):
+    spec = run_spec(teacher={"model": "resnet14", "checkpoint": "/t.pt", "key_mapping": "repdistiller"})
+    source, teacher = build.build_teacher(spec, digits), build.build_teacher(spec.with_values({"seed": 5}), digits)
+    state = source.state_dict()
+    for ours, theirs in (("head.weight", "fc.weight"), ("head.bias", "fc.bias"), ("stem.0.weight", "conv1.weight")):
+        state[theirs] = state.pop(ours)
+    torch.save({"model": state}, tmp_path / "t.pt")
+    build.load_teacher(spec, tmp_path / "t.pt", teacher)
+    assert same(source, teacher)
+
+
+def test_a_checkpoint_that_does_not_fit_names_its_field(digits, tmp_path):
+    spec = run_spec(teacher={"model": "resnet8", "checkpoint": "/t.pt"})
+    torch.save({"head.weight": torch.zeros(100, 64)}, tmp_path / "t.pt")
+    with pytest.raises(
+        CheckpointError, match=r"^teacher.checkpoint: .*t.pt tells 100 classes apart, the data set has 10"
+    ):
+        build.load_teacher(spec, tmp_path / "t.pt", build.build_teacher(spec, digits))

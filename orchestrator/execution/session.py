@@ -19,7 +19,7 @@ from orchestrator.search.trials import Phase
 from orchestrator.spec.data import DataSpec
 from orchestrator.spec.experiment import RunSpec
 from orchestrator.store.home import TrialFolder
-from orchestrator.training import evaluate, load_latest, load_weights, save_checkpoint, save_weights
+from orchestrator.training import evaluate, load_latest, save_checkpoint, save_weights
 
 
 class Cache:
@@ -29,18 +29,18 @@ class Cache:
         self._dataset: tuple[object, Dataset] | None = None
         self._teacher: tuple[object, nn.Module] | None = None
 
-    def dataset(self, data: DataSpec) -> Dataset:
-        source = (data.dataset, data.root, data.verify)
-        if self._dataset is None or self._dataset[0] != source:
-            self._dataset = (source, build.load_data(data))
+    def dataset(self, data: DataSpec, folder: str | None = None) -> Dataset:
+        """The data set of a spec; `folder` is where decoded images are kept for other processes."""
+        if self._dataset is None or self._dataset[0] != data.source:
+            self._dataset = (data.source, build.load_data(data, Path(folder) if folder else None))
         return self._dataset[1]
 
     def teacher(self, path: str, run: RunSpec, dataset: Dataset) -> nn.Module:
-        source = (path, run.teacher, run.data.dataset)
+        source = (path, run.teacher, run.data.source)
         if self._teacher is None or self._teacher[0] != source:
             network = build.build_teacher(run, dataset)
             try:
-                load_weights(Path(path), network)
+                build.load_teacher(run, Path(path), network)
             except CheckpointError as error:
                 hint = None if run.teacher and run.teacher.checkpoint else "remove the file, and it is trained again"
                 raise TeacherError(str(error), hint=hint) from error
@@ -56,7 +56,7 @@ class Session:
         self.run = RunSpec.model_validate(job.run)
         self.folder = TrialFolder(Path(job.folder))
         self.folder.path.mkdir(parents=True, exist_ok=True)
-        dataset = cache.dataset(self.run.data)
+        dataset = cache.dataset(self.run.data, job.cache)
         self._splits = build.build_splits(self.run, dataset, job.split_seed)
         if job.phase == Phase.TEACHER:
             self.training = build.build_teacher_run(self.run, self._splits, trial=job.trial)

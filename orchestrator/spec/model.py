@@ -37,7 +37,13 @@ class TeacherSpec(ModelSpec):
 
     checkpoint: str | None = Field(
         None,
-        description="A safetensors file with the weights; may use ${env:NAME}. Unset: the teacher is trained.",
+        description="The weights: a safetensors or torch file, an MLflow URI (models:/name/1, runs:/id/path), or "
+        "torchvision:DEFAULT for a torchvision model; may use ${env:NAME}. Unset: the teacher is trained.",
+    )
+    key_mapping: Literal["repdistiller"] | None = Field(
+        None,
+        description="Names of the tensors in the checkpoint: repdistiller for the field's CIFAR networks (mdistiller "
+        "too). Unset: those of this package.",
     )
     training: TrainingSpec | None = Field(
         None, description="How the teacher is trained; unset: as the student, field by field the same."
@@ -54,4 +60,6 @@ class TeacherSpec(ModelSpec):
             for name in ("training", "train_samples"):
                 if getattr(self, name) is not None:
                     raise broken_rule(name, "has no effect with teacher.checkpoint; remove one", "set")
+        elif self.key_mapping is not None:
+            raise broken_rule("key_mapping", "has no effect without teacher.checkpoint; remove it", self.key_mapping)
         return self

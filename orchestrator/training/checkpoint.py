@@ -14,7 +14,7 @@ from typing import Any
 import safetensors
 import safetensors.torch
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from orchestrator.errors import CheckpointError
 
@@ -81,6 +81,12 @@ def load_weights(path: Path, model: nn.Module) -> dict[str, str]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (OSError, safetensors.SafetensorError) as error:
         raise CheckpointError(f"{path} cannot be read as safetensors: {error}") from error
+    set_weights(model, tensors, path)
+    return metadata
+
+
+def set_weights(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Copy named tensors into `model`; raises as `load_weights` does, with `path` as where they come from."""
     expected = model.state_dict()
     problems = [f"{name} is missing" for name in expected if name not in tensors]
     problems += [f"{name} is not in the model" for name in tensors if name not in expected]
@@ -93,7 +99,6 @@ def load_weights(path: Path, model: nn.Module) -> dict[str, str]:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise CheckpointError(f"{path} does not fit the model: {'; '.join(problems[:3])}{more}")
     model.load_state_dict(tensors)
-    return metadata
 
 
 def _number(path: Path) -> int:
