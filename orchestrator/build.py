@@ -79,21 +79,33 @@ def build_splits(run: RunSpec, dataset: Dataset, split_seed: int) -> Splits:
             return train, clean
         if rule := subset_rule(size, len(train), len(dataset.classes), fraction):
             raise DataError(f"{field}: {size}: {rule}")
-        return train.take(stratified_subset(train.labels, size, seed))
+        chosen = stratified_subset(clean, size, seed)
+        return train.take(chosen), clean[chosen]
 
+    student, student_clean = subset("data.train_samples", run.data.train_samples, seeds[1])
     teacher_size = run.teacher.train_samples if run.teacher else None
+    teacher, teacher_clean = subset("teacher.train_samples", teacher_size, seeds[2])
     return Splits(
         dataset,
-        train=subset("data.train_samples", run.data.train_samples, seeds[1]),
-        teacher_train=subset("teacher.train_samples", teacher_size, seeds[2]),
+        train=student,
+        teacher_train=teacher,
         val=dataset.train.take(held_out),
+        train_clean=student_clean,
+        teacher_train_clean=teacher_clean,
     )
 
 
-def load_data(data: DataSpec) -> Dataset:
-    """The data set a spec names."""
-    root = None if data.root is None else location(data.root, "data.root")
-    return load_dataset(data.dataset, root, verify=data.verify)
+def load_data(data: DataSpec, cache: Path | None = None) -> Dataset:
+    """The data set a spec names; decoded images, and downloads without a root, are kept in the folder `cache`."""
+    dataset = load_dataset(
+        data.dataset,
+        None if data.root is None else location(data.root, "data.root"),
+        verify=data.verify,
+        download=data.download,
+        cache=cache,
+        image_size=data.image_size,
+    )
+    return dataset if data.classes is None else keep_classes(dataset, data.classes)
 
 
 def build_augmentation(data: DataSpec, dataset: Dataset) -> Augmentation:

@@ -26,6 +26,8 @@ class Job:
     """The trial's own."""
     teacher: str | None
     """The teacher's weights: read by a student, written by a teacher's own trial."""
+    cache: str | None = None
+    """Folder that all trials share for decoded images and downloads."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -16,6 +16,15 @@ def subset_rule(size: int, images: int, classes: int, fraction: float) -> str | 
     if size > images:
         return f"only {images} training images are left after validation_fraction {fraction:g}"
     return f"must be >= {classes}, one image of each class" if size < classes else None
+
+
+class LabelNoiseSpec(Section):
+    """Wrong training labels on purpose, the student's and the teacher's alike; validation and test stay clean."""
+
+    fraction: float = Field(ge=0, lt=1, description="Share of the training labels, per class, that are made wrong.")
+    kind: Literal["symmetric", "asymmetric"] = Field(
+        "symmetric", description="symmetric: any other class, all equally likely; asymmetric: the class that follows."
+    )
 
 
 class DataSpec(Section):
@@ -42,6 +51,27 @@ class DataSpec(Section):
         description="none, standard (the data set's usual random crop and flip), or a section of what to vary.",
     )
     verify: bool = Field(True, description="Check the files' checksums; false takes other files of the same format.")
+    download: bool = Field(False, description="Fetch the published files where they are missing; checked when whole.")
+    classes: list[str | int] | None = Field(
+        None, description="Keep only these classes, by name or by number from 0; unset: all."
+    )
+    image_size: int | None = Field(
+        None,
+        ge=8,
+        le=1024,
+        description="Resize image files so that the shorter side has this many pixels, then take the centre square.",
+    )
+    label_noise: LabelNoiseSpec | None = Field(None, description="Make some training labels wrong; unset: none.")
+
+    @property
+    def source(self) -> tuple[object, ...]:
+        """What the loaded data set depends on."""
+        return self.dataset, self.root, self.verify, tuple(self.classes or ()), self.image_size
+
+    def teacher_content(self) -> dict[str, Any]:
+        """What a teacher depends on; the folder only where other folders may hold other images."""
+        same_everywhere = self.dataset in DATASET_SIZES and self.verify
+        return self.model_dump(exclude={"train_samples", "download", *(["root"] if same_everywhere else [])})
 
     def refused_subset(self, size: int | None) -> str | None:
         """The rule that a subset of the training split breaks, None where the data set's size is not known."""
@@ -53,7 +83,19 @@ class DataSpec(Section):
     @property
     def _size(self) -> tuple[int, int] | None:
         """Training images and classes, where they are known; other files may hold any number."""
-        return DATASET_SIZES.get(self.dataset) if self.verify else None
+        return DATASET_SIZES.get(self.dataset) if self.verify and self.classes is None else None
+
+    @model_validator(mode="after")
+    def _files_are_named(self) -> Self:
+        if self.dataset in ("arrays", "image-folder") and self.root is None:
+            raise broken_rule("root", f"is needed with the dataset {self.dataset}", None)
+        return self
+
+    @model_validator(mode="after")
+    def _classes_are_several(self) -> Self:
+        if self.classes is not None and len(set(self.classes)) < max(2, len(self.classes)):
+            raise broken_rule("classes", "must be two or more different classes", self.classes)
+        return self
 
     @model_validator(mode="after")
     def _images_suffice(self) -> Self:
