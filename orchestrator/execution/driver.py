@@ -121,6 +121,7 @@ class Driver:
             split_seed=self.plan.spec.seed,
             folder=str(self._folder.trial(trial.id).path),
             teacher=self._teacher(trial, run),
+            cache=str(self._home.cache),
         )
         return {"job": job.to_json(), "threads": self.plan.spec.resources.cpus_per_worker}
 

@@ -25,7 +25,7 @@ def teacher_key(run: RunSpec) -> str:
         raise ValueError("this run has no teacher")
     return digest(
         {
-            "data": run.data.model_dump(exclude={"root", "train_samples"}),
+            "data": run.data.teacher_content(),
             "teacher": teacher.model_dump(exclude={"training"}),
             "training": run.teacher_training.model_dump(exclude={"checkpoint_interval_s"}),
             "seed": run.seed,

@@ -117,8 +117,9 @@ class ExperimentSpec(RunSpec):
 
     @property
     def hash(self) -> str:
-        """Identifies the results: everything but name, resources, budget and tracking, defaults included."""
-        return digest(self.model_dump(exclude={"name", "resources", "budget", "tracking"}))
+        """Identifies the results: everything but name, download, resources, budget and tracking, defaults included."""
+        apart = {"name": True, "data": {"download"}, "resources": True, "budget": True, "tracking": True}
+        return digest(self.model_dump(exclude=apart))
 
     @property
     def id(self) -> str:

@@ -42,6 +42,11 @@ class Home:
         return self.path / "artifacts"
 
     @property
+    def cache(self) -> Path:
+        """Decoded images and downloaded data sets; all of it can be made again."""
+        return self.path / "cache"
+
+    @property
     def option(self) -> list[str]:
         """The command-line words that name this home; none for the default one."""
         return [] if self.path == Path(DEFAULT_HOME).absolute() else ["--home", str(self.path)]
