@@ -70,6 +70,20 @@ ADJUSTMENTS: Registry[Factory] = Registry(
         "label_smoothing": "orchestrator.distillation.adjustment:LabelSmoothing",
     },
 )
+FEATURE_LOSSES: Registry[Factory] = Registry(
+    "feature",
+    {
+        "fitnet": "orchestrator.distillation.features.fitnet:FitNet",
+        "attention_transfer": "orchestrator.distillation.features.attention:AttentionTransfer",
+        "nst": "orchestrator.distillation.features.nst:NeuronSelectivity",
+        "sp": "orchestrator.distillation.features.similarity:SimilarityPreserving",
+        "rkd": "orchestrator.distillation.features.relational:Relational",
+        "pkt": "orchestrator.distillation.features.pkt:ProbabilisticTransfer",
+        "vid": "orchestrator.distillation.features.vid:Variational",
+        "crd": "orchestrator.distillation.features.crd:Contrastive",
+        "review": "orchestrator.distillation.features.review:Review",
+    },
+)
 OPTIMIZERS: Registry[Factory] = Registry(
     "optimizer",
     {"sgd": "orchestrator.training.optim:sgd", "adamw": "orchestrator.training.optim:adamw"},

@@ -8,6 +8,7 @@ from pydantic import Field, Tag, model_validator
 
 from orchestrator.catalog import ADJUSTMENTS, TEMPERATURES
 from orchestrator.spec.base import PLUGIN, PluginSection, Section, broken_rule, known_in, told_by
+from orchestrator.spec.features import FeatureSpec
 
 _METHODS = ("constant", "flsw", "cwsm")
 _RULES = ("none", "probability_shift", "label_smoothing")
@@ -110,13 +111,13 @@ AdjustmentSpec = Annotated[
 
 
 class DistillationSpec(Section):
-    """loss = ce_weight * CE(student, label) + kd_weight * tau^2 * KL(teacher || student)."""
+    """loss = ce_weight * CE(student, label) + kd_weight * tau^2 * KL(teacher || student) + weighted feature losses."""
 
     ce_weight: float = Field(0.1, ge=0, description="Weight of the cross entropy with the labels.")
     kd_weight: float = Field(
         0.9,
         ge=0,
-        description="Weight of the distillation loss; 0 trains the student alone, without a teacher.",
+        description="Weight of the distillation loss; 0 without features trains the student alone, without a teacher.",
     )
     temperature: TemperatureSpec = Field(
         ConstantTemperature(), description="Temperature of the softened targets: constant, flsw or cwsm."
@@ -124,9 +125,34 @@ class DistillationSpec(Section):
     adjustment: AdjustmentSpec = Field(
         NoAdjustment(), description="Repair of wrong targets: none, probability_shift or label_smoothing."
     )
+    features: list[FeatureSpec] = Field([], description="Losses between features of student and teacher.")
 
     @model_validator(mode="after")
     def _some_loss(self) -> Self:
         if self.ce_weight == 0 and self.kd_weight == 0:
             raise broken_rule("kd_weight", "must be above 0 where ce_weight is 0: there would be no loss", 0.0)
+        return self
+
+    @model_validator(mode="after")
+    def _features_differ(self) -> Self:
+        methods = [feature.method for feature in self.features]
+        for number, method in enumerate(methods):
+            if method in methods[:number]:
+                rule = "is listed twice; give one entry all its layers"
+                raise broken_rule(f"features.{number}.method", rule, method)
+        return self
+
+    @model_validator(mode="after")
+    def _logit_part_is_there(self) -> Self:
+        """Without the logit loss a student alone may keep its variant's leftovers; features ask for clear words."""
+        if self.kd_weight == 0 and self.features:
+            for name, default in (("temperature", ConstantTemperature()), ("adjustment", NoAdjustment())):
+                given = getattr(self, name)
+                if given.model_dump() != default.model_dump():
+                    key = "method" if name == "temperature" else "rule"
+                    raise broken_rule(
+                        name,
+                        "acts on the logit loss alone, which kd_weight 0 leaves out; remove it, or raise kd_weight",
+                        getattr(given, key),
+                    )
         return self
