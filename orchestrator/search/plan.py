@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from orchestrator.errors import ResourceError
 from orchestrator.machine import Machine
 from orchestrator.search.points import grid_points, random_points
-from orchestrator.search.trials import Phase, Trial
+from orchestrator.search.trials import Phase, Record, Trial
 from orchestrator.spec.experiment import ExperimentSpec, RunSpec, digest
 from orchestrator.spec.variants import Variant, variants
 
@@ -62,6 +63,22 @@ class Plan:
     arms: tuple[Arm, ...]
     teachers: Mapping[str, RunSpec]
     """By key: the run that describes each teacher that has to be trained or found."""
+    found: frozenset[str] = frozenset()
+    """Keys of the teachers that are there already, and that no trial is run for."""
+
+    def finding(self, records: Mapping[str, Record], stored: Callable[[str], bool]) -> Plan:
+        """This plan, aware of the teachers that were found again; `stored` tells whether a key's weights exist.
+
+        A teacher with a record is this experiment's own, trained or in training, and counts as a trial. One
+        whose students have all ended counts as found, even where its weights have been deleted since.
+        """
+        own = {record.trial.variant for record in records.values() if record.trial.phase is Phase.TEACHER}
+        ended = Counter(record.trial.variant for record in records.values() if record.status.ended)
+        waiting = {
+            self.teacher_key(arm) for arm in self.arms if ended[arm.name] < arm.count + self.spec.search.final_seeds
+        }
+        found = (key for key in self.teachers if key not in own and (key not in waiting or stored(key)))
+        return replace(self, found=frozenset(found))
 
     @cached_property
     def by_name(self) -> dict[str, Arm]:
@@ -77,7 +94,7 @@ class Plan:
 
     @property
     def total_trials(self) -> int:
-        return len(self.teachers) + self.search_trials + self.final_trials
+        return len(self.teachers) - len(self.found) + self.search_trials + self.final_trials
 
     @property
     def student_epochs(self) -> int:
@@ -140,7 +157,12 @@ class Plan:
             "name": spec.name,
             "hash": spec.hash,
             "teachers": [
-                {"key": key, "model": run.teacher.model, "epochs": run.teacher_training.epochs}
+                {
+                    "key": key,
+                    "model": run.teacher.model,
+                    "epochs": run.teacher_training.epochs,
+                    "found": key in self.found,
+                }
                 for key, run in self.teachers.items()
                 if run.teacher
             ],
@@ -157,6 +179,7 @@ class Plan:
             ],
             "search_trials": self.search_trials,
             "final_trials": self.final_trials,
+            "total_trials": self.total_trials,
             "student_epochs": self.student_epochs,
             "resources_per_trial": spec.resources.model_dump(exclude={"max_concurrent_trials"}),
             "concurrent_trials": self.concurrency(machine),

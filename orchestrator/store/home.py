@@ -25,6 +25,10 @@ from orchestrator.store.journal import Journal
 HOME_VARIABLE = "ORCHESTRATOR_HOME"
 DEFAULT_HOME = ".orchestrator"
 MIN_FREE_BYTES = 200 * 2**20
+MAX_HEADER_BYTES = 100 * 2**20
+"""Longest header of a safetensors file; a damaged one may claim more."""
+STUDENTS = "trials/*-final-*/student.safetensors"
+"""Below an experiment's folder: the students of its final runs."""
 
 
 class Home:
@@ -54,6 +58,21 @@ class Home:
     def teacher(self, key: str) -> Path:
         """The weights of the teacher with this key; the file exists once it is trained."""
         return self.path / "teachers" / f"{key}.safetensors"
+
+    def has_teacher(self, key: str) -> bool:
+        return self.teacher(key).exists()
+
+    def teacher_accuracy(self, key: str) -> float | None:
+        """Validation accuracy in percent that is kept with the teacher's weights; None where there is none."""
+        try:
+            with self.teacher(key).open("rb") as file:
+                # A safetensors file begins with the length of its JSON header, 8 bytes, little-endian.
+                length = int.from_bytes(file.read(8), "little")
+                header = json.loads(file.read(min(length, MAX_HEADER_BYTES)))
+            accuracy = float(header["__metadata__"]["val_acc1"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return accuracy if 0 <= accuracy <= 100 else None
 
     def create(self) -> None:
         """Make the folder; raises where that is not possible or hardly any disk is left."""
@@ -122,11 +141,26 @@ class ExperimentFolder:
     def trial(self, trial_id: str) -> TrialFolder:
         return TrialFolder(self.path / "trials" / trial_id)
 
+    @property
+    def students(self) -> Iterator[Path]:
+        """The weights of trained students."""
+        return self.path.glob(STUDENTS)
+
     def spec(self) -> ExperimentSpec:
         return load_spec(self.path / "spec.yaml")
 
     def records(self) -> dict[str, Record]:
         return replay(self.journal.read())
+
+    def seconds(self) -> float:
+        """Time of all sessions so far, each up to the last event that it wrote."""
+        spent, last = 0.0, None
+        for event in self.journal.read():
+            if event["event"] == "session":
+                last = event["started"]
+            elif last is not None:
+                spent, last = spent + event["at"] - last, event["at"]
+        return spent
 
     def is_running(self) -> bool:
         lock = FileLock(self.path / "lock")
@@ -135,6 +169,9 @@ class ExperimentFolder:
                 return False
         except Timeout:
             return True
+        except PermissionError:
+            # Someone else's experiments, to look at: it cannot be asked, and most have ended.
+            return False
 
     @contextmanager
     def opened(self, spec: ExperimentSpec) -> Iterator[None]:

@@ -242,6 +242,21 @@ def test_setting_aside_keeps_the_old_folder(home: Home, spec: ExperimentSpec) ->
 # One trial
 
 
+def test_the_time_of_all_sessions_is_summed_up(home: Home, spec: ExperimentSpec, monkeypatch) -> None:
+    folder = home.experiment(spec)
+    assert folder.seconds() == 0
+    clock = [1000.0]
+    monkeypatch.setattr(time, "time", lambda: clock[0])
+    folder.path.mkdir()
+    # Each session lasts until the last event that it wrote; between two of them nothing is counted.
+    for started, ends in [(1000.0, [1001.0, 1010.0]), (2000.0, [2005.0]), (3000.0, [])]:
+        clock[0] = started
+        folder.journal.append({"event": "session", "started": started})
+        for clock[0] in ends:
+            folder.journal.append({"event": "ended"})
+    assert folder.seconds() == 15
+
+
 @pytest.fixture
 def trial(tmp_path: Path) -> TrialFolder:
     folder = TrialFolder(tmp_path / "trial")

@@ -1,0 +1,44 @@
+"""How far an experiment is: whether anything of it is left to run, and what to call that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from typing import Any
+
+from orchestrator.search.agenda import Agenda
+from orchestrator.search.plan import Plan
+from orchestrator.search.trials import Phase, Record, Status
+
+
+class State(StrEnum):
+    """What an experiment is doing, in the words that people read."""
+
+    RUNNING = "running"
+    INTERRUPTED = "not running"
+    COMPLETE = "complete"
+    FAILED = "ended with failures"
+    """Nothing is left to run, and some variant has no result."""
+
+
+def anything_left(
+    plan: Plan, records: Mapping[str, Record], stored: Callable[[str], bool], *, out_of_budget: bool = False
+) -> bool:
+    """Whether a next session would run a trial that can work.
+
+    `stored` tells whether a teacher's weights exist, `out_of_budget` that the spec's time is spent. What needs
+    a teacher whose training failed cannot work, though a next session tries that again.
+    """
+    failed = {r.trial.variant for r in records.values() if r.trial.phase is Phase.TEACHER and r.status is Status.FAILED}
+    blocked = {arm.name for arm in plan.arms if (key := plan.teacher_key(arm)) in failed and not stored(str(key))}
+    agenda = Agenda(plan, lambda arm, drawn: _Anything(), records, plan.teachers, lambda: out_of_budget)
+    return not records or any(trial.variant not in blocked for trial in iter(agenda.next, None))
+
+
+class _Anything:
+    """A sampler for asking whether there is anything left, without drawing it."""
+
+    def suggest(self, trial_id: str) -> dict[str, Any]:
+        return {}
+
+    def tell(self, trial_id: str, params: Mapping[str, Any], value: float | None) -> None: ...

@@ -1,0 +1,63 @@
+"""Stored teachers, as they are looked at without loading their weights."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save
+
+from orchestrator.store.home import Home
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    found = Home(tmp_path / "home")
+    found.create()
+    return found
+
+
+WEIGHTS = save({"weight": np.zeros((4, 4), np.float32)}, {"trial": "teacher-0", "val_acc1": "71.20"})
+LONG = (2**62).to_bytes(8, "little") + b"{}"
+
+
+def test_the_accuracy_is_read_from_the_file(home: Home) -> None:
+    assert not home.has_teacher("k")
+    assert home.teacher_accuracy("k") is None
+    home.teacher("k").write_bytes(WEIGHTS)
+    assert home.has_teacher("k")
+    assert home.teacher_accuracy("k") == 71.2
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\0\0",
+        WEIGHTS[:40],
+        LONG,
+        b"\x02\0\0\0\0\0\0\0{}",
+        b"\x02\0\0\0\0\0\0\0[]",
+        save({"weight": np.zeros(2)}),
+        save({"weight": np.zeros(2)}, {"val_acc1": "good"}),
+        save({"weight": np.zeros(2)}, {"val_acc1": "nan"}),
+    ],
+)
+def test_a_file_that_does_not_tell_is_no_error(home: Home, content: bytes) -> None:
+    home.teacher("k").write_bytes(content)
+    assert home.teacher_accuracy("k") is None
+
+
+def test_looking_loads_neither_torch_nor_numpy(home: Home) -> None:
+    home.teacher("k").write_bytes(WEIGHTS)
+    probe = (
+        "import json, sys; from orchestrator.store.home import Home\n"
+        f"print(json.dumps([Home({str(home.path)!r}).teacher_accuracy('k'), 'torch' in sys.modules, "
+        "'numpy' in sys.modules]))"
+    )
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == [71.2, False, False]
