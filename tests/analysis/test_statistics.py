@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from orchestrator.analysis.statistics import summarise
+from orchestrator.analysis.statistics import overlap, summarise, t_quantile
 
 ACCURACIES = st.lists(st.floats(0, 100), min_size=2, max_size=30)
 
@@ -27,8 +27,8 @@ def test_two_runs_by_hand():
     summary = summarise([96.0, 98.0])
     assert (summary.count, summary.mean) == (2, 97.0)
     assert summary.sd == pytest.approx(math.sqrt(2))
-    # t of 97.5% with one degree of freedom is 12.7062, and sd / sqrt(2) is 1.
-    assert summary.interval == pytest.approx((97 - 12.7062, 97 + 12.7062), abs=1e-4)
+    # Student's t with one degree of freedom is 12.7: no interval worth showing.
+    assert summary.interval is None
     assert str(summary) == "97.00 ± 1.41"
 
 
@@ -47,9 +47,30 @@ def test_many_runs_are_as_scipy_has_them(values):
     assert summary.count == len(values)
     assert summary.mean == pytest.approx(np.mean(values))
     assert summary.sd == pytest.approx(stats.tstd(values), abs=1e-9)
-    if summary.sd > 1e-6:
+    if len(values) < 3:
+        assert summary.interval is None
+    elif summary.sd > 1e-6:
         expected = stats.t.interval(0.95, len(values) - 1, loc=np.mean(values), scale=stats.sem(values))
-        assert summary.interval == pytest.approx(expected)
+        assert summary.interval == pytest.approx(np.clip(expected, 0, 100))
+
+
+def test_an_interval_of_percentages_stays_among_them():
+    assert summarise([99.0, 100.0, 100.0]).interval[1] == 100.0
+    assert summarise([0.0, 0.0, 1.0]).interval[0] == 0.0
+
+
+def test_the_quantile_is_scipys():
+    for freedom in [*range(1, 60), 100, 999]:
+        for probability in (0.9, 0.975, 0.995):
+            assert t_quantile(probability, freedom) == pytest.approx(stats.t.ppf(probability, freedom), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("intervals", "expected"),
+    [([(1, 2), (2, 3)], True), ([(1, 2), (2.1, 3)], False), ([(1, 9), (2, 3), (4, 5)], False), ([(1, 2)], True)],
+)
+def test_intervals_overlap_where_every_two_do(intervals, expected):
+    assert overlap(intervals) is expected
 
 
 def test_equal_runs_have_no_spread():
