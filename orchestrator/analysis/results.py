@@ -35,6 +35,13 @@ class VariantResult:
         """The winning values."""
         return dict(self.best.trial.params) if self.best else {}
 
+    @property
+    def chosen(self) -> str:
+        """The winning values in one line, or why there are none."""
+        if self.best is not None:
+            return format_values(self.params) or "none searched"
+        return "all trials failed" if set(self.statuses) == {Status.FAILED} else "-"
+
     @cached_property
     def test(self) -> Summary | None:
         """Test accuracy in percent over the final seeds."""
@@ -122,20 +129,25 @@ class Results:
 
     def to_markdown(self) -> str:
         """The comparison as a Markdown table, and how to repeat it."""
+        seeds, metric = self.spec.search.final_seeds, self.spec.search.metric
+        runs = f"{seeds} fresh seed{'s' if seeds > 1 else ''}"
+        about = (
+            f"test accuracy (%) over {runs} of each variant's best configuration by {metric}."
+            if seeds
+            else f"best {metric} of each variant's search; search.final_seeds is 0, so nothing was tested."
+        )
         lines = [
-            f"**{self.spec.name}**: test accuracy (%) over {self.spec.search.final_seeds} fresh seeds "
-            f"of each variant's best configuration by {self.spec.search.metric}.",
+            f"**{self.spec.name}**: {about}",
             "",
-            "| variant | test acc1 (mean ± sd) | 95% interval | search trials | winning values |",
-            "| --- | --- | --- | --- | --- |",
+            f"| variant | n | test acc1 (mean ± sd) | 95% interval | best {metric} | search trials | winning values |",
+            "| --- | --- | --- | --- | --- | --- | --- |",
         ]
         for variant in self.variants:
-            interval = variant.test.interval if variant.test else None
-            values = format_values(variant.params).replace("|", r"\|")
+            best = variant.best.metrics.get(metric) if variant.best else None
+            values = variant.chosen.replace("|", r"\|")
             lines.append(
-                f"| {variant.name} | {variant.test or '-'} | "
-                f"{f'{interval[0]:.2f} to {interval[1]:.2f}' if interval else '-'} | "
-                f"{sum(variant.statuses.values())} | {values or 'none searched'} |"
+                f"| {variant.name} | {len(variant.finals)} | {variant.test or '-'} | {format_interval(variant.test)} | "
+                f"{format_number(best)} | {sum(variant.statuses.values())} | {values} |"
             )
         return "\n".join(
             [*lines, "", "Repeat it with `orchestrator run spec.yaml`; the spec is an artifact of this run."]
@@ -157,6 +169,19 @@ class Results:
 def format_values(values: Mapping[str, Any]) -> str:
     """Searched values in one line, by the shortest name that tells them apart."""
     return ", ".join(f"{name} {_round(values[path])}" for path, name in short_names(values).items())
+
+
+def format_number(value: float | None) -> str:
+    """A metric in a table."""
+    return "-" if value is None else f"{value:.2f}"
+
+
+def format_interval(summary: Summary | None) -> str:
+    """The 95% interval in a table."""
+    if summary is None or summary.interval is None:
+        return "-"
+    low, high = summary.interval
+    return f"{low:.2f} to {high:.2f}"
 
 
 def short_names(paths: Iterable[str]) -> dict[str, str]:

@@ -189,18 +189,36 @@ def test_the_table_is_well_formed_markdown():
     text = results(*FULL).to_markdown()
     table = [line for line in text.splitlines() if line.startswith("|")]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
-    assert {len(row) for row in cells} == {5}
+    assert {len(row) for row in cells} == {7}
     assert re.fullmatch(r"(\| -+ )+\|", table[1])
     assert [row[0] for row in cells[2:]] == ["kd", "la+dtd", "empty"]
-    assert cells[2][1:] == ["91.00 ± 1.00", "88.52 to 93.48", "1", "lr 0.1235"]
-    assert cells[3][3:] == ["2", "lr 0.05, max 12, epochs 7"]
-    assert cells[4][1:] == ["-", "-", "0", "none searched"]
+    assert cells[2][1:] == ["3", "91.00 ± 1.00", "88.52 to 93.48", "90.00", "1", "lr 0.1235"]
+    assert cells[3][4:] == ["93.00", "2", "lr 0.05, max 12, epochs 7"]
+    assert cells[4][1:] == ["0", "-", "-", "-", "0", "-"]
+
+
+def test_the_markdown_tells_where_nothing_was_tested():
+    assert "over 3 fresh seeds" in results(*FULL).to_markdown()
+    text = results(spec={**SPEC, "search": {**SPEC["search"], "final_seeds": 0}}).to_markdown()
+    assert "fresh seed" not in text
+    assert "search.final_seeds is 0" in text
+
+
+def test_why_there_are_no_winning_values():
+    fixed = {**SPEC, "search": {"variants": {"kd": {}}}}
+    assert one(results(record("a", "kd", params={"x": 0.5}, val_acc1=1.0))).chosen == "x 0.5"
+    assert one(results()).chosen == "-"
+    assert one(results(record("a", "kd", status=Status.RUNNING))).chosen == "-"
+    assert one(results(record("a", "kd", status=Status.FAILED))).chosen == "all trials failed"
+    bare = record("a", "kd", val_acc1=1.0)
+    bare.trial = Trial("a", Phase.SEARCH, "kd", 0, 0)
+    assert one(results(bare, spec=fixed)).chosen == "none searched"
 
 
 def test_values_that_hold_a_bar_do_not_break_the_table():
     odd = record("kd-000", "kd", val_acc1=90.0, params={"distillation.temperature": {"options": {"a": "x|y"}}})
     line = next(line for line in results(odd).to_markdown().splitlines() if line.startswith("| kd "))
-    assert len(re.split(r"(?<!\\)\|", line.strip("|"))) == 5
+    assert len(re.split(r"(?<!\\)\|", line.strip("|"))) == 7
 
 
 def test_summary_metrics_are_names_that_mlflow_takes(tmp_path):

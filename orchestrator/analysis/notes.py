@@ -1,0 +1,170 @@
+"""What a reader of the comparison has to know, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from orchestrator import names
+from orchestrator.analysis.results import Results, VariantResult
+from orchestrator.analysis.statistics import MIN_FOR_INTERVAL, overlap
+from orchestrator.search.standing import State
+from orchestrator.search.trials import Phase, Record, Status
+from orchestrator.spec.experiment import ExperimentSpec, RunSpec
+from orchestrator.spec.variants import variants
+
+MAX_REASONS = 3
+"""Different reasons of failures that stand below a comparison."""
+MAX_NAMES = 3
+"""Trials that are named with a reason they share."""
+
+Found = Mapping[str, float | None]
+"""By key: the validation accuracy in percent of teachers that were found again; None where it is not known."""
+
+
+def verdicts(results: Results, found: Found) -> list[str]:
+    """What the comparison shows, and what speaks against its worth."""
+    return [*_difference(results.variants), *_weak_teachers(results, found)]
+
+
+def notes(results: Results, found: Found, state: State) -> list[str]:
+    """How the figures came about: seeds, teachers, the teacher's mistakes, and failed trials."""
+    return [*_final_runs(results, state), *_teachers(results, found), *_mistakes(results), *failures(results.records)]
+
+
+def teacher_found(key: str, accuracy: float | None, *, only: bool = True) -> str:
+    """A teacher that was found again, and how good it is; `only`: there is no other one to tell it from."""
+    known = "" if accuracy is None else f": {accuracy:.2f} % on validation images"
+    return f"{_name(key, only)} found again{known}"
+
+
+def failures(records: list[Record]) -> list[str]:
+    """The reasons of failed trials, each once."""
+    groups: dict[str, list[str]] = {}
+    for record in records:
+        if record.status is Status.FAILED:
+            groups.setdefault(reason(record), []).append(record.trial.id)
+    lines = [f"{_several(ids)}: {text}" for text, ids in list(groups.items())[:MAX_REASONS]]
+    more = sum(len(ids) for ids in list(groups.values())[MAX_REASONS:])
+    return [*lines, f"{more} more failed; `orchestrator results` gives all reasons."] if more else lines
+
+
+def reason(record: Record) -> str:
+    """Why a trial failed or was stopped, without its name."""
+    return (record.reason or "").removeprefix(f"{record.trial.id}: ")
+
+
+def _several(ids: list[str]) -> str:
+    if len(ids) == 1:
+        return f"{ids[0]} failed"
+    more = ", ..." if len(ids) > MAX_NAMES else ""
+    return f"{len(ids)} trials failed ({', '.join(ids[:MAX_NAMES])}{more})"
+
+
+def _difference(arms: list[VariantResult]) -> list[str]:
+    tests = {arm.name: arm.test for arm in arms if arm.test}
+    intervals = {name: test.interval for name, test in tests.items() if test.interval}
+    if len(intervals) < 2:
+        return []
+    if overlap(list(intervals.values())):
+        whose = "all variants" if len(intervals) == len(arms) else " and ".join(intervals)
+        return [f"No difference shown: the 95% intervals of {whose} overlap."]
+    best = max(intervals, key=lambda name: tests[name].mean)
+    apart = [name for name in intervals if not overlap([intervals[name], intervals[best]])]
+    tied = [name for name in intervals if name != best and name not in apart]
+    if not apart:
+        return [f"The 95% interval of {best} overlaps with all others: it is not shown to be the best."]
+    rest = f", and overlaps with {', '.join(tied)}" if tied else ""
+    return [f"The 95% interval of {best} lies above {', '.join(apart)}{rest}."]
+
+
+def _weak_teachers(results: Results, found: Found) -> list[str]:
+    """Teachers that are no better than the students that learn without one, or than all where there are none such."""
+    known = _accuracies(results, found)
+    runs = _runs(results.spec)
+    students = {arm.name: value for arm in results.variants if (value := _validation(arm)) is not None}
+    alone = {name: value for name, value in students.items() if not runs[name].needs_teacher}
+    against = alone or students
+    if not against:
+        return []
+    best = max(against, key=lambda name: against[name])
+    return [
+        f"{_name(key, len(known) == 1)} is no better on validation images ({accuracy:.2f} %) than the students of "
+        f"{best} ({against[best]:.2f} %): distillation has little to give."
+        for key, accuracy in known.items()
+        if accuracy is not None and accuracy <= against[best]
+    ]
+
+
+def _validation(arm: VariantResult) -> float | None:
+    """A variant's validation accuracy in percent, over its final runs if there are any."""
+    if arm.val is not None:
+        return arm.val.mean
+    return arm.best.metrics.get(names.VAL_ACC1) if arm.best else None
+
+
+def _final_runs(results: Results, state: State) -> list[str]:
+    search = results.spec.search
+    planned, metric = search.final_seeds, search.metric
+    ran = sorted({len(arm.finals) for arm in results.variants})
+    lines = []
+    if planned == 0:
+        lines.append(
+            f"No final runs: search.final_seeds is 0. The best {metric} of several trials looks better than it is."
+        )
+    elif ran[-1] == 0:
+        lines.append(f"No final run has a result{' yet' if state is State.RUNNING else ''}.")
+    else:
+        over = "one fresh seed" if planned == 1 else f"mean ± standard deviation over {planned} fresh seeds"
+        lines.append(
+            f"Test accuracy: {over} of the configuration that was best by {metric}"
+            f"{', so no spread is known' if planned == 1 else ''}; the test set was read in those runs alone."
+            f"{f' An interval takes {MIN_FOR_INTERVAL} seeds.' if planned == 2 else ''}"
+        )
+    if state in (State.RUNNING, State.INTERRUPTED):
+        now = "is still running" if state is State.RUNNING else "was interrupted"
+        count = f"{ran[0]} to {ran[-1]}" if len(ran) > 1 else str(ran[0])
+        far = f"{count} of {planned} seed{'s' if planned > 1 else ''} so far; " if planned else ""
+        lines.append(f"{far}the experiment {now}.".capitalize())
+    return lines
+
+
+def _teachers(results: Results, found: Found) -> list[str]:
+    known = _accuracies(results, found)
+    lines = []
+    for key, accuracy in known.items():
+        if key in found:
+            lines.append(f"{teacher_found(key, accuracy, only=len(known) == 1)}.")
+        elif accuracy is not None:
+            lines.append(f"{_name(key, len(known) == 1)}: {accuracy:.2f} % on validation images.")
+    return lines
+
+
+def _mistakes(results: Results) -> list[str]:
+    students = [
+        r for r in results.records if r.trial.phase is not Phase.TEACHER and names.ADJUSTMENT_WRONG in r.metrics
+    ]
+    if not students:
+        return []
+    last = students[-1]
+    wrong = last.metrics[names.ADJUSTMENT_WRONG]
+    if not wrong:
+        return ["The teacher was right on every training image: logits adjustment had nothing to act on."]
+    images = _runs(results.spec)[last.trial.variant].data.train_samples
+    share = f"{wrong:.0f} of {images} training images ({100 * wrong / images:.1f} %)" if images else None
+    return [
+        f"The teacher was wrong on {share or f'{wrong:.0f} training images'} in an epoch; "
+        "logits adjustment acts on those alone."
+    ]
+
+
+def _accuracies(results: Results, found: Found) -> Found:
+    """Validation accuracy in percent of every teacher, by key."""
+    return {**{record.trial.variant: record.metrics.get(names.VAL_ACC1) for record in results.teachers}, **found}
+
+
+def _name(key: str, only: bool) -> str:
+    return "Teacher" if only else f"Teacher {key[:8]}"
+
+
+def _runs(spec: ExperimentSpec) -> dict[str, RunSpec]:
+    return {arm.name: arm.run for arm in variants(spec)}

@@ -1,0 +1,227 @@
+"""The sentences below a comparison: each is there where it is true, and nowhere else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from orchestrator import load_spec
+from orchestrator.analysis.notes import failures, notes, teacher_found, verdicts
+from orchestrator.analysis.results import Results
+from orchestrator.search.standing import State
+from orchestrator.search.trials import Phase, Record, Status, Trial
+
+KEY = "0123456789abcdef"
+SPEC: dict[str, Any] = {
+    "name": "exp",
+    "data": {"dataset": "digits"},
+    "teacher": {"model": "resnet14"},
+    "student": {"model": "resnet8"},
+    "search": {
+        "variants": {"alone": {"set": {"distillation": {"kd_weight": 0.0, "ce_weight": 1.0}}}, "kd": {}, "dtd": {}},
+        "final_seeds": 3,
+    },
+}
+NEAR = {"alone": [80.0, 81.0, 82.0], "kd": [81.0, 82.0, 83.0], "dtd": [80.5, 81.5, 82.5]}
+FAR = {"alone": [50.0, 50.1, 50.2], "kd": [90.0, 90.1, 90.2], "dtd": [89.9, 90.0, 90.3]}
+
+
+def record(
+    id: str, variant: str, phase: Phase = Phase.SEARCH, status: Status = Status.FINISHED, **metrics: float
+) -> Any:
+    named = {name.replace("_", "/", 1): value for name, value in metrics.items()}
+    return Record(Trial(id, phase, variant, 0, 0), status, named, epochs=4)
+
+
+def finals(tests: dict[str, list[float]], val: float = 80.0) -> list[Record]:
+    return [
+        record(f"{name}-final-{n}", name, Phase.FINAL, test_acc1=value, val_acc1=val)
+        for name, values in tests.items()
+        for n, value in enumerate(values)
+    ]
+
+
+def results(*records: Record, **changes: Any) -> Results:
+    overrides = {path.replace("__", "."): value for path, value in changes.items()}
+    return Results(load_spec(SPEC, overrides), {record.trial.id: record for record in records})
+
+
+def said(found: Results, state: State = State.COMPLETE, teachers: dict[str, float | None] | None = None) -> str:
+    return "\n".join([*verdicts(found, teachers or {}), *notes(found, teachers or {}, state)])
+
+
+# Differences
+
+
+def test_intervals_that_overlap_show_no_difference() -> None:
+    assert "No difference shown: the 95% intervals of all variants overlap." in said(results(*finals(NEAR)))
+
+
+def test_an_interval_that_lies_apart_is_named() -> None:
+    text = said(results(*finals(FAR)))
+    assert "The 95% interval of kd lies above alone, and overlaps with dtd." in text
+    assert "No difference" not in text
+
+
+def test_the_best_may_overlap_with_all_where_others_do_not_with_each_other() -> None:
+    wide = {"alone": [50.0, 50.1, 50.2], "kd": [90.0, 10.0, 80.0], "dtd": [55.0, 55.1, 55.2]}
+    assert "The 95% interval of kd overlaps with all others: it is not shown to be the best." in said(
+        results(*finals(wide))
+    )
+
+
+def test_only_the_variants_that_have_an_interval_are_compared() -> None:
+    text = said(results(*finals({**NEAR, "dtd": [99.0]})))
+    assert "No difference shown: the 95% intervals of alone and kd overlap." in text
+
+
+@pytest.mark.parametrize("tests", [{}, {"kd": NEAR["kd"]}, {"kd": [1.0, 2.0], "dtd": [3.0, 4.0]}])
+def test_without_two_intervals_nothing_is_said_of_differences(tests: dict[str, list[float]]) -> None:
+    assert "interval of" not in said(results(*finals(tests)))
+    assert "difference" not in said(results(*finals(tests)))
+
+
+# Seeds
+
+
+def test_no_final_runs() -> None:
+    text = said(results(record("a", "kd", val_acc1=90.0), search__final_seeds=0))
+    assert "No final runs: search.final_seeds is 0." in text
+    assert "fresh seed" not in text
+
+
+def test_one_seed_has_no_spread() -> None:
+    text = said(results(*finals({"kd": [90.0]}), search__final_seeds=1))
+    assert "one fresh seed" in text
+    assert "no spread is known" in text
+    assert "standard deviation" not in text
+
+
+def test_two_seeds_have_no_interval() -> None:
+    assert "An interval takes 3 seeds." in said(results(*finals({"kd": [90.0, 91.0]}), search__final_seeds=2))
+
+
+def test_five_seeds() -> None:
+    text = said(results(*finals({name: [90.0] * 5 for name in NEAR}), search__final_seeds=5))
+    assert "mean ± standard deviation over 5 fresh seeds of the configuration that was best by val/acc1" in text
+    assert "so far" not in text
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [(State.RUNNING, "the experiment is still running."), (State.INTERRUPTED, "the experiment was interrupted.")],
+)
+def test_in_the_middle_the_seeds_so_far_are_told(state: State, words: str) -> None:
+    same = {name: [90.0, 91.0, 92.0] for name in NEAR}
+    assert f"3 of 5 seeds so far; {words}" in said(results(*finals(same), search__final_seeds=5), state)
+    assert f"0 to 3 of 5 seeds so far; {words}" in said(
+        results(*finals({"kd": [1.0] * 3}), search__final_seeds=5), state
+    )
+    assert words.capitalize() in said(results(search__final_seeds=0), state)
+    assert "no final run has a result" in said(results(), state).lower()
+
+
+# Teachers
+
+
+def teacher(accuracy: float, key: str = KEY) -> Record:
+    return record(f"teacher-{key[:8]}", key, Phase.TEACHER, val_acc1=accuracy)
+
+
+def test_a_trained_teacher_and_one_that_was_found() -> None:
+    assert "Teacher: 94.10 % on validation images." in said(results(teacher(94.1)))
+    assert "Teacher found again: 71.20 % on validation images." in said(results(), teachers={KEY: 71.2})
+    assert "Teacher found again." in said(results(), teachers={KEY: None})
+    assert teacher_found(KEY, 71.2) == "Teacher found again: 71.20 % on validation images"
+
+
+def test_several_teachers_are_told_apart() -> None:
+    text = said(results(teacher(94.1)), teachers={"fedcba9876543210": 71.2})
+    assert "Teacher 01234567: 94.10 %" in text
+    assert "Teacher fedcba98 found again: 71.20 %" in text
+
+
+def test_a_teacher_that_knows_no_more_than_the_student_alone() -> None:
+    alone = finals({"alone": NEAR["alone"]}, val=85.0)
+    better = finals({"kd": NEAR["kd"]}, val=97.0)
+    warning = "no better on validation images (85.00 %) than the students of alone (85.00 %)"
+    assert warning in said(results(*alone, *better, teacher(85.0)))
+    assert warning in said(results(*alone, *better), teachers={KEY: 85.0})
+    assert "distillation has little to give" in said(results(*alone, *better, teacher(85.0)))
+    # Distilled students that pass their teacher are no reason to doubt it.
+    assert "little to give" not in said(results(*alone, *better, teacher(85.1)))
+    assert "little to give" not in said(results(*alone, *better), teachers={KEY: None})
+
+
+def test_where_no_student_learns_alone_the_best_is_what_the_teacher_has_to_pass() -> None:
+    both = [*finals({"kd": NEAR["kd"]}, val=90.0), *finals({"dtd": NEAR["dtd"]}, val=92.0)]
+    assert "(91.00 %) than the students of dtd (92.00 %)" in said(results(*both, teacher(91.0)))
+    assert "little to give" not in said(results(*both, teacher(93.0)))
+
+
+def test_without_final_runs_the_best_of_the_search_stands_for_the_students() -> None:
+    found = results(record("a", "alone", val_acc1=95.0), teacher(94.0), search__final_seeds=0)
+    assert "(94.00 %) than the students of alone (95.00 %)" in said(found)
+    assert "little to give" not in said(results(teacher(1.0)))
+
+
+# What the teacher gets wrong
+
+
+@pytest.mark.parametrize(
+    ("images", "words"),
+    [
+        (60, "wrong on 15 of 60 training images (25.0 %) in an epoch"),
+        (None, "wrong on 15 training images in an epoch"),
+    ],
+)
+def test_mistakes_have_a_denominator_where_it_is_known(images: int | None, words: str) -> None:
+    assert words in said(results(record("a", "kd", adjustment_wrong=15.0), data__train_samples=images))
+
+
+def test_a_variants_own_number_of_images_counts() -> None:
+    variants = {"kd": {}, "few": {"set": {"data.train_samples": 30}}}
+    found = results(record("a", "few", adjustment_wrong=15.0), data__train_samples=60, search__variants=variants)
+    assert "15 of 30 training images (50.0 %)" in said(found)
+
+
+def test_a_teacher_that_makes_no_mistake() -> None:
+    assert "right on every training image" in said(results(record("a", "kd", adjustment_wrong=0.0)))
+    assert "training image" not in said(results(record("a", "kd")))
+
+
+# Failures
+
+
+def broken(id: str, reason: str) -> Record:
+    made = record(id, "kd", status=Status.FAILED)
+    made.reason = reason
+    return made
+
+
+def test_a_reason_names_its_trial_once() -> None:
+    assert failures([broken("kd-000", "kd-000: the loss is NaN")]) == ["kd-000 failed: the loss is NaN"]
+    assert failures([broken("kd-000", "its process died")]) == ["kd-000 failed: its process died"]
+
+
+def test_trials_with_one_reason_are_counted() -> None:
+    two = [broken(f"kd-{n}", f"kd-{n}: the loss is NaN") for n in range(2)]
+    assert failures(two) == ["2 trials failed (kd-0, kd-1): the loss is NaN"]
+    five = [broken(f"kd-{n}", f"kd-{n}: the loss is NaN") for n in range(5)]
+    assert failures([*five, broken("kd-9", "killed")]) == [
+        "5 trials failed (kd-0, kd-1, kd-2, ...): the loss is NaN",
+        "kd-9 failed: killed",
+    ]
+
+
+def test_of_many_reasons_the_first_are_shown() -> None:
+    lines = failures([broken(f"kd-{n}", f"reason {n}") for n in range(7)])
+    assert len(lines) == 4
+    assert lines[-1] == "4 more failed; `orchestrator results` gives all reasons."
+
+
+def test_only_failures_are_failures() -> None:
+    stopped = record("a", "kd", status=Status.STOPPED)
+    stopped.reason = "stopped by the scheduler after epoch 3"
+    assert failures([stopped]) == []
