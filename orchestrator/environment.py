@@ -31,7 +31,7 @@ def describe() -> dict[str, str | float]:
         "processor": _processor(),
         "cpus": machine.cpus,
         "gpus": machine.gpus,
-        **{name: _version(name) for name in PACKAGES},
+        **{name: version_of(name) for name in PACKAGES},
         "git_commit": git_commit(),
         # Without its other arguments: they may hold passwords and home folders, and the spec is kept anyway.
         "command": " ".join([Path(sys.argv[0]).name, *(word for word in sys.argv[1:2] if word.isalpha())]),
@@ -53,7 +53,8 @@ def _git(arguments: list[str], folder: Path | None) -> str:
     return done.stdout.strip()
 
 
-def _version(package: str) -> str:
+def version_of(package: str) -> str:
+    """A package's version, without importing it."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

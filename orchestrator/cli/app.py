@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +12,9 @@ import typer
 from rich.console import Console
 from typer.exceptions import TyperException
 
+from orchestrator import __version__
 from orchestrator.cli import results, run, specs, ui
+from orchestrator.environment import version_of
 from orchestrator.errors import OrchestratorError
 from orchestrator.store.home import HOME_VARIABLE
 
@@ -26,6 +29,8 @@ Specs in, compared runs out: searches over knowledge-distillation hyperparameter
 
   orchestrator results quickstart                 the comparison of its variants, again
 
+  orchestrator list                               every experiment so far, and how far it is
+
   orchestrator ui                                 its runs in MLflow
 """
 
@@ -39,6 +44,14 @@ app = typer.Typer(
 )
 
 
+def _print_versions(wanted: bool) -> None:
+    """The package's version, and those of what does its work, none of which is loaded for it."""
+    if wanted:
+        parts = ", ".join(f"{package} {version_of(package)}" for package in ("torch", "ray", "mlflow"))
+        print(f"orchestrator {__version__} ({parts})")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     home: Annotated[
@@ -48,6 +61,9 @@ def options(
         ),
     ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_versions, is_eager=True, help="Show versions and exit.")
+    ] = False,
 ) -> None:
     if home is not None:
         os.environ[HOME_VARIABLE] = str(home)
@@ -58,12 +74,13 @@ app.command()(specs.plan)
 app.command()(run.run)
 app.command("results")(results.results)
 app.command()(results.status)
+app.command("list")(results.list_experiments)
 app.command()(ui.ui)
 app.command()(specs.schema)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command and exit: 0 done, 1 the run failed, 2 bad spec or usage, 130 interrupted."""
+    """Run a command and exit: 0 done, 1 the run failed, 2 bad spec or usage, 130 interrupted, 141 its reader left."""
     given = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in given
     # --debug is taken anywhere on the line.
@@ -75,6 +92,7 @@ def _run(arguments: list[str], debug: bool) -> int:
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     try:
         result: Any = app(arguments, prog_name="orchestrator", standalone_mode=False)
+        sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except TyperException as error:
         usage: Any = error  # typer's public name for it lacks what all of its kind have
@@ -89,10 +107,13 @@ def _run(arguments: list[str], debug: bool) -> int:
     except (KeyboardInterrupt, typer.Abort):
         console.print("interrupted")
         return 130
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit) as error:
+        # Typer turns the first into the second.
+        if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
+            raise
         # Whoever read our output has gone, as `head` does; nothing more can be said.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return 128 + signal.SIGPIPE
     except Exception as error:
         if debug:
             raise

@@ -14,10 +14,12 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator import names
+from orchestrator.analysis.notes import reason, teacher_found
 from orchestrator.analysis.results import Results, format_values
 from orchestrator.execution.watcher import Watcher
 from orchestrator.search.plan import Plan
 from orchestrator.search.trials import Phase, Record, Status
+from orchestrator.store.home import Home
 
 HEARTBEAT_S = 10.0
 """Seconds after which a plain view says something even if no trial has ended."""
@@ -28,17 +30,28 @@ STAGES = {
     Phase.SEARCH: "stage 1: search",
     Phase.FINAL: "stage 2: final runs",
 }
+LOADING = "loading PyTorch and the data in the workers"
 
 
 class View(Watcher):
     """Keeps what every view shows."""
 
-    def __init__(self, console: Console) -> None:
+    CLEAN = ""
+    """What leaves the screen in order where the process ends on the spot."""
+
+    def __init__(self, console: Console, home: Home) -> None:
         self.console = console
+        self.home = home
         self.stage = "starting"
+        self.loading = False
+        """Whether trials were started, and nothing was heard of any: the first ones load what they need."""
         self.plan: Plan | None = None
+        self.found: list[str] = []
+        """A line for each teacher that was found again."""
         self.records: dict[str, Record] = {}
         self.concurrency = 1
+        self.interrupted = False
+        self._heard = False
         self._begin = time.monotonic()
         self._first_epoch: float | None = None
         self._epochs_seen = 0
@@ -56,13 +69,19 @@ class View(Watcher):
         self.stage = text
 
     def on_plan(self, plan: Plan, records: dict[str, Record], concurrency: int) -> None:
-        self.plan, self.records, self.concurrency = plan, dict(records), concurrency
+        self.records, self.concurrency = dict(records), concurrency
+        self._find_teachers(plan)
         self._seen = {key: record.epochs for key, record in records.items()}
 
     def on_start(self, record: Record) -> None:
+        self.loading = not self._heard
         self.records[record.trial.id] = record
+        if self.plan is not None and record.trial.phase is Phase.TEACHER:
+            # Its weights have gone since they were found.
+            self._find_teachers(self.plan)
 
     def on_epoch(self, record: Record) -> None:
+        self.loading, self._heard = False, True
         if record.trial.phase is Phase.TEACHER:
             return
         if self._first_epoch is None:
@@ -71,21 +90,39 @@ class View(Watcher):
         self._seen[record.trial.id] = record.epochs
 
     def on_end(self, record: Record) -> None:
+        self.loading, self._heard = False, True
         self.records[record.trial.id] = record
+
+    def on_interrupt(self) -> None:
+        self.interrupted = True
 
     def now(self) -> str:
         """The stages that trials are running in, or what the driver does before there are any."""
+        if self.interrupted:
+            return self.saving()
+        if self.loading:
+            return LOADING
         phases = {record.trial.phase for record in self.records.values() if record.status is Status.RUNNING}
         return " and ".join(text for phase, text in STAGES.items() if phase in phases) or self.stage
+
+    def saving(self) -> str:
+        """What happens after a first Ctrl-C."""
+        running = sum(record.status is Status.RUNNING for record in self.records.values())
+        what = f"saving {running} running trial{'s' if running != 1 else ''}" if running else "stopping"
+        return f"{what}; Ctrl-C again ends at once"
 
     def counts(self) -> str:
         """How many trials ended which way, of how many."""
         by_status = {status: sum(r.status is status for r in self.records.values()) for status in Status}
         ended = sum(count for status, count in by_status.items() if status.ended)
-        total = self.plan.total_trials if self.plan else 0
-        parts = [f"{ended}/{total} trials", f"{by_status[Status.RUNNING]} running"]
+        parts = [f"{ended}/{self.total} trials", f"{by_status[Status.RUNNING]} running"]
         parts += [f"{by_status[s]} {s}" for s in (Status.FAILED, Status.STOPPED) if by_status[s]]
         return ", ".join(parts)
+
+    @property
+    def total(self) -> int:
+        """Trials that the experiment has when it is complete."""
+        return self.plan.total_trials if self.plan else 0
 
     def elapsed(self) -> float:
         return time.monotonic() - self._begin
@@ -105,12 +142,21 @@ class View(Watcher):
     def results(self) -> Results | None:
         return Results(self.plan.spec, self.records) if self.plan else None
 
+    def _find_teachers(self, plan: Plan) -> None:
+        self.plan = plan.finding(self.records, self.home.has_teacher)
+        only = len(plan.teachers) == 1
+        self.found = [
+            teacher_found(key, self.home.teacher_accuracy(key), only=only)
+            for key in plan.teachers
+            if key in self.plan.found
+        ]
+
 
 class PlainView(View):
     """A line for each thing that happens, for logs and pipes."""
 
-    def __init__(self, console: Console) -> None:
-        super().__init__(console)
+    def __init__(self, console: Console, home: Home) -> None:
+        super().__init__(console, home)
         self._last_line = time.monotonic()
 
     def on_stage(self, text: str) -> None:
@@ -119,9 +165,17 @@ class PlainView(View):
 
     def on_plan(self, plan: Plan, records: dict[str, Record], concurrency: int) -> None:
         super().on_plan(plan, records, concurrency)
+        for text in self.found:
+            self._line(text)
         kept = sum(record.status.ended for record in records.values())
         again = f", {kept} of them ended before" if kept else ""
-        self._line(f"{plan.total_trials} trials{again}, {concurrency} at once")
+        self._line(f"{self.total} trials{again}, {concurrency} at once")
+
+    def on_start(self, record: Record) -> None:
+        told = self.loading
+        super().on_start(record)
+        if self.loading and not told:
+            self._line(LOADING)
 
     def on_epoch(self, record: Record) -> None:
         super().on_epoch(record)
@@ -131,7 +185,11 @@ class PlainView(View):
 
     def on_end(self, record: Record) -> None:
         super().on_end(record)
-        self._line(f"{self.counts()}; {_state(record)} {record.status}{f': {record.reason}' if record.reason else ''}")
+        self._line(f"{self.counts()}; {_state(record)} {record.status}{f': {reason(record)}' if record.reason else ''}")
+
+    def on_interrupt(self) -> None:
+        super().on_interrupt()
+        self._line(self.saving())
 
     def _line(self, text: str) -> None:
         self._last_line = time.monotonic()
@@ -141,8 +199,10 @@ class PlainView(View):
 class LiveView(View):
     """A table that is drawn anew a few times a second."""
 
-    def __init__(self, console: Console) -> None:
-        super().__init__(console)
+    CLEAN = "\n\x1b[?25h"  # a new line, and the cursor that Rich hides
+
+    def __init__(self, console: Console, home: Home) -> None:
+        super().__init__(console, home)
         # What others print to stdout and stderr belongs in the log, not above the table.
         self._live = Live(
             get_renderable=self._draw,
@@ -165,7 +225,7 @@ class LiveView(View):
     def on_end(self, record: Record) -> None:
         super().on_end(record)
         if record.status is Status.FAILED:
-            self.console.print(f"[red]{escape(record.trial.id)} failed:[/] {escape(record.reason or '')}")
+            self.console.print(f"[red]{escape(record.trial.id)} failed:[/] {escape(reason(record))}")
 
     def _draw(self) -> RenderableType:
         head = Text(f"{self.now()} ", style="bold")
@@ -178,8 +238,9 @@ class LiveView(View):
         )
         ended = sum(record.status.ended for record in self.records.values())
         bar = Table.grid()
-        bar.add_row(ProgressBar(total=self.plan.total_trials, completed=ended, width=60))
-        return Group(head, bar, self._variants(), self._running())
+        bar.add_row(ProgressBar(total=self.total, completed=ended, width=60))
+        found = [Text(line, style="dim") for line in self.found]
+        return Group(head, bar, *found, self._variants(), self._running())
 
     def _variants(self) -> Table:
         plan, results = self.plan, self.results()
@@ -187,8 +248,9 @@ class LiveView(View):
         if plan is None or results is None:
             return table
         metric = plan.spec.search.metric
-        for column in ("variant", "search", f"best {metric}", "test acc1", "best values"):
-            table.add_column(column, no_wrap=True, overflow="ellipsis")
+        for column in ("variant", "search", f"best\n{metric}", "test acc1", "best values"):
+            # Where there is little room, the values are cut off first.
+            table.add_column(column, no_wrap=column != "best values", vertical="top")
         for variant in results.variants:
             best = variant.best.metrics.get(metric) if variant.best else None
             ended = sum(count for status, count in variant.statuses.items() if status.ended)
@@ -197,7 +259,7 @@ class LiveView(View):
                 f"{ended}/{plan.by_name[variant.name].count}",
                 "" if best is None else f"{best:.2f}",
                 str(variant.test or ""),
-                escape(format_values(variant.params)),
+                Text(format_values(variant.params), no_wrap=True, overflow="ellipsis"),
             )
         return table
 

@@ -1,22 +1,27 @@
-"""results and status: what an experiment has found, and how far it is."""
+"""results, status and list: what experiments have found, and how far they are."""
 
 from __future__ import annotations
 
 import json
-import shlex
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
+from rich.table import Table
 
-from orchestrator.analysis.results import Results
+from orchestrator.analysis.notes import failures
+from orchestrator.analysis.results import Results, VariantResult
 from orchestrator.cli.options import Format, FormatOption, HomeOption, NameArgument, ResultFormat
-from orchestrator.cli.tables import print_comparison, print_trials
+from orchestrator.cli.standing import Standing, standing_of
+from orchestrator.cli.tables import NARROW, print_comparison, print_trials, table_of
 from orchestrator.cli.terminal import screen
-from orchestrator.errors import UsageError
-from orchestrator.search.plan import make_plan
-from orchestrator.search.trials import Status
+from orchestrator.errors import OrchestratorError, UsageError
+from orchestrator.search.standing import State
 from orchestrator.store.home import ExperimentFolder, Home
+
+HOW_TO_START = "start one with: orchestrator run SPEC"
 
 
 def results(
@@ -27,60 +32,106 @@ def results(
     home: HomeOption = None,
 ) -> int:
     """Show an experiment's trials and compare its variants."""
-    folder = find(name, home)
-    found = Results(folder.spec(), folder.records())
+    standing = find(name, home)
     if format is ResultFormat.JSON:
-        print(found.to_json())
+        print(standing.results.to_json())
     elif format is ResultFormat.CSV:
-        print(found.to_csv(), end="")
+        print(standing.results.to_csv(), end="")
     else:
         console = screen()
-        print_trials(found, console)
-        print_comparison(found, console)
+        print_trials(standing.results, console)
+        print_comparison(standing, console)
     return 0
 
 
 def status(name: NameArgument = None, format: FormatOption = Format.TABLE, home: HomeOption = None) -> int:
     """Tell whether an experiment runs, and how many of its trials have ended."""
-    folder = find(name, home)
-    spec = folder.spec()
-    records = folder.records()
-    running = folder.is_running()
-    counts = {str(status): sum(r.status is status for r in records.values()) for status in Status}
-    if not running:
-        counts["interrupted"] += counts.pop("running")
-        counts["running"] = 0
-    total = make_plan(spec).total_trials
-    ended = sum(record.status.ended for record in records.values())
-    state = (
-        "running"
-        if running
-        else "complete"
-        if ended and counts["interrupted"] == 0 and ended >= total
-        else "not running"
-    )
+    standing = find(name, home)
     if format is Format.JSON:
-        print(
-            json.dumps(
-                {"id": folder.id, "state": state, "trials": counts, "ended": ended, "planned": total},
-                indent=2,
-            )
-        )
+        print(json.dumps({**_progress(standing), "trials": standing.counts}, indent=2))
         return 0
-    print(f"{folder.id}: {state}; {ended} of {total} trials have ended")
-    print("  " + ", ".join(f"{count} {name}" for name, count in counts.items() if count))
-    if state == "not running":
-        words = ["orchestrator", "run", str(folder.path / "spec.yaml"), *Home(home).option]
-        print(f"  continue with: {shlex.join(words)}")
+    print(f"{standing.folder.id}: {standing.state}; {standing.ended} of {standing.plan.total_trials} trials have ended")
+    print("  " + ", ".join(f"{count} {name}" for name, count in standing.counts.items() if count))
+    if standing.state is State.FAILED:
+        print("".join(f"  {line}\n" for line in failures(standing.results.records)), end="")
+    elif standing.state is State.COMPLETE and standing.ended < standing.plan.total_trials:
+        print("  the others were not run: the budget was spent, or what they needed had failed")
+    if advice := standing.advice():
+        print(f"  {advice}")
     return 0
 
 
-def find(name: str | None, home: Path | None) -> ExperimentFolder:
+def list_experiments(format: FormatOption = Format.TABLE, home: HomeOption = None) -> int:
+    """List the experiments of the home folder, the latest first."""
+    place = Home(home)
+    rows = [_row(folder, place) for folder in place.experiments()]
+    if format is Format.JSON:
+        print(json.dumps(rows, indent=2))
+        return 0
+    console = screen()
+    if not rows:
+        console.print(f"No experiment has run in {place.path} yet; {HOW_TO_START}", soft_wrap=True, markup=False)
+        return 0
+    console.print(_list_table(rows, console.width < NARROW))
+    if any(row["planned"] is None for row in rows):
+        console.print("[dim]orchestrator status ID tells why an experiment is unreadable.[/]")
+    return 0
+
+
+def find(name: str | None, home: Path | None) -> Standing:
     """The experiment a command is about."""
     place = Home(home)
     if name is not None:
-        return place.find(name)
+        return standing_of(place.find(name), place)
     experiments = place.experiments()
     if not experiments:
-        raise UsageError(f"no experiment has run in {place.path} yet", hint="start one with: orchestrator run SPEC")
-    return experiments[0]
+        raise UsageError(f"no experiment has run in {place.path} yet", hint=HOW_TO_START)
+    return standing_of(experiments[0], place)
+
+
+def _progress(standing: Standing) -> dict[str, Any]:
+    return {
+        "id": standing.folder.id,
+        "state": str(standing.state),
+        "ended": standing.ended,
+        "planned": standing.plan.total_trials,
+    }
+
+
+def _list_table(rows: list[dict[str, Any]], narrow: bool) -> Table:
+    """One row an experiment; on a narrow screen its state stands below it."""
+    state = () if narrow else ("state", "last run")
+    last = "best variant"
+    table = table_of("experiment", *state, "trials", last, text=state, folded=("experiment", last))
+    for row in rows:
+        best, at = row["best"], row["last_run"].replace("T", " ")[:16]
+        name = escape(row["id"])
+        table.add_row(
+            *([f"{name}\n[dim]{row['state']}, {at}[/]"] if narrow else [name, row["state"], at]),
+            "-" if row["planned"] is None else f"{row['ended']}/{row['planned']}",
+            escape(f"{best['name']}: {best['test/acc1']:.2f} %") if best else "-",
+        )
+    return table
+
+
+def _row(folder: ExperimentFolder, place: Home) -> dict[str, Any]:
+    """One experiment as data; one that cannot be read says so and hides none of the others."""
+    last_run = time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(folder.journal.path.stat().st_mtime))
+    try:
+        standing = standing_of(folder, place)
+        best = _best(standing.results)
+        shown = _progress(standing)
+    except (OrchestratorError, OSError):
+        best, shown = None, {"id": folder.id, "state": "unreadable", "ended": None, "planned": None}
+    return {
+        **shown,
+        "name": folder.name,
+        "best": best and best.test and {"name": best.name, "test/acc1": best.test.mean, "n": best.test.count},
+        "last_run": last_run,
+    }
+
+
+def _best(results: Results) -> VariantResult | None:
+    """The variant with the highest mean test accuracy."""
+    tested = [variant for variant in results.variants if variant.test]
+    return max(tested, key=lambda variant: variant.test.mean if variant.test else 0.0, default=None)

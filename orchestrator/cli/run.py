@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import shlex
-import signal
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from orchestrator.cli.options import HomeOption, SetOption, SpecArgument
 from orchestrator.cli.progress import LiveView, PlainView, View
+from orchestrator.cli.standing import standing_of
 from orchestrator.cli.tables import print_comparison
 from orchestrator.cli.terminal import screen_of_our_own
 from orchestrator.cli.ui import where_to_look
 from orchestrator.errors import UsageError
+from orchestrator.execution.interrupt import Interrupt, catching
 from orchestrator.machine import this_machine
 from orchestrator.search.plan import make_plan
 from orchestrator.spec import load_spec
-from orchestrator.store.home import Home
+from orchestrator.store.home import STUDENTS, Home
 
 
 def run(
@@ -54,38 +55,37 @@ def run(
         raise UsageError(f"there is nothing to continue: {checked.id} never ran in {place.path}")
     if fresh:
         folder.set_aside()
-    signal.signal(signal.SIGTERM, _as_interrupt)
     started = time.monotonic()
     with screen_of_our_own(folder.log) as console:
-        view: View = LiveView(console) if console.is_terminal else PlainView(console)
+        view: View = (LiveView if console.is_terminal else PlainView)(console, place)
         console.print(f"[bold]{checked.name}[/] ({checked.id})")
         console.print(f"[dim]Ray's own output: {_short(folder.log)}[/]")
+        words = ["orchestrator", "run", str(spec), *(word for text in set or () for word in ("--set", text))]
+        go_on = f"Continue with:\n  {shlex.join([*words, *place.option])}"
+        interrupt = Interrupt(
+            view.on_interrupt,
+            lambda: f"{view.CLEAN}Ended at once; what ran goes on from its last checkpoint. {go_on}\n",
+            console.file.fileno(),
+        )
         try:
-            with view:
+            with view, catching(interrupt):
                 # Ray and MLflow load here, after everything that can be refused quickly.
                 from orchestrator.execution.runner import run_experiment
 
-                results = run_experiment(checked, place, address=address, watcher=view)
+                results = run_experiment(checked, place, address=address, watcher=view, interrupt=interrupt)
         except KeyboardInterrupt:
-            words = [
-                "orchestrator",
-                "run",
-                str(spec),
-                *(word for text in set or () for word in ("--set", text)),
-            ]
-            console.print("\nInterrupted; running trials were saved. Continue with:")
-            console.print(f"  {shlex.join([*words, *place.option])}", soft_wrap=True, markup=False)
+            console.print(f"\nInterrupted; running trials were saved. {go_on}", soft_wrap=True, markup=False)
             return 130
         console.print()
-        print_comparison(results, console)
+        standing = standing_of(folder, place)
+        print_comparison(standing, console)
         console.print(f"[dim]Took {time.monotonic() - started:.0f} s.[/]")
+        if advice := standing.advice(words[2:]):
+            console.print(f"To go on, {advice}", soft_wrap=True, markup=False)
+        if any(folder.students):
+            console.print(f"Trained students: {_short(folder.path)}/{STUDENTS}", soft_wrap=True, markup=False)
         where_to_look(checked, place, console)
     return 0 if results.answered else 1
-
-
-def _as_interrupt(number: int, frame: Any) -> None:
-    """A polite kill is a Ctrl-C: save, mark, and tell how to go on."""
-    signal.raise_signal(signal.SIGINT)
 
 
 def _short(path: Path) -> str:

@@ -6,14 +6,18 @@ import json
 from dataclasses import asdict, replace
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from orchestrator.cli.options import Format, FormatOption, SetOption, SpecArgument
+from orchestrator.cli.options import Format, FormatOption, HomeOption, SetOption, SpecArgument
+from orchestrator.cli.tables import NARROW, table_of
 from orchestrator.cli.terminal import screen
 from orchestrator.errors import Problem, SpecError
 from orchestrator.machine import this_machine
 from orchestrator.search.plan import Plan, make_plan
 from orchestrator.spec import ExperimentSpec, load_spec
+from orchestrator.spec.experiment import RunSpec
+from orchestrator.store.home import Home
 
 
 def validate(spec: SpecArgument, set: SetOption = None, format: FormatOption = Format.TABLE) -> int:
@@ -32,15 +36,19 @@ def validate(spec: SpecArgument, set: SetOption = None, format: FormatOption = F
     return 0
 
 
-def plan(spec: SpecArgument, set: SetOption = None, format: FormatOption = Format.TABLE) -> int:
+def plan(
+    spec: SpecArgument, set: SetOption = None, format: FormatOption = Format.TABLE, home: HomeOption = None
+) -> int:
     """Show what a spec would run: variants, search space, trials, epochs, and how many fit at once."""
-    expanded = make_plan(load_spec(spec, set))
+    checked = load_spec(spec, set)
+    place = Home(home)
+    expanded = make_plan(checked).finding(place.experiment(checked).records(), place.has_teacher)
     machine = this_machine()
     data = expanded.to_dict(machine)
     if format is Format.JSON:
         print(json.dumps(data, indent=2))
     else:
-        _print_plan(expanded, screen())
+        _print_plan(expanded, place, screen())
     return 0
 
 
@@ -50,43 +58,27 @@ def schema() -> int:
     return 0
 
 
-def _print_plan(plan: Plan, console: Console) -> None:
+def _print_plan(plan: Plan, home: Home, console: Console) -> None:
     spec, machine = plan.spec, this_machine()
     console.print(f"[bold]{spec.name}[/] ({spec.id})")
     if not plan.teachers:
         console.print("Stage 0: no teacher has to be trained")
     for key, run in plan.teachers.items():
         if run.teacher is not None:
-            where = f"on {run.teacher.train_samples} images" if run.teacher.train_samples else "on the training split"
-            console.print(
-                f"Stage 0: train the teacher {run.teacher.model} for {run.teacher_training.epochs} epochs {where}, "
-                f"or find it again by its key {key[:8]}"
-            )
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("variant", "searched value", "domain", "trials", "epochs each"):
-        number = column in ("trials", "epochs each")
-        table.add_column(column, justify="right" if number else "left", no_wrap=number, overflow="fold")
-    for arm in plan.arms:
-        rows = [(path, str(domain)) for path, domain in arm.variant.space.items()] or [("none: one fixed run", "")]
-        for position, (path, domain) in enumerate(rows):
-            first = position == 0
-            table.add_row(
-                arm.name if first else "",
-                path,
-                domain,
-                str(arm.count) if first else "",
-                str(arm.max_epochs) if first else "",
-            )
-    console.print(table)
+            console.print(f"Stage 0: teacher {run.teacher.model} {_fate(plan, home, key, run)}", markup=False)
+    console.print(_space_table(plan, console.width < NARROW))
     for text in spec.search.constraints:
         console.print(f"with {text}")
     console.print(
         f"Stage 1: {plan.search_trials} search trials ({spec.search.sampler} sampler, "
         f"{spec.search.scheduler.method} scheduler), chosen by {spec.search.metric} ({spec.search.mode})"
     )
+    seeds = spec.search.final_seeds
+    fresh = f"{seeds} fresh seed{'s' if seeds > 1 else ''}"
     console.print(
-        f"Stage 2: {plan.final_trials} final runs: each variant's best on {spec.search.final_seeds} fresh seeds, "
-        "tested once"
+        f"Stage 2: {plan.final_trials} final runs: each variant's best on {fresh}, tested once"
+        if seeds
+        else "Stage 2: no final runs, as search.final_seeds is 0"
     )
     console.print(f"Together {plan.student_epochs} student-epochs at most")
     resources = spec.resources
@@ -97,6 +89,34 @@ def _print_plan(plan: Plan, console: Console) -> None:
         f"this machine has {machine.cpus:g} CPUs and {machine.gpus:g} GPUs: "
         f"{plan.concurrency(machine)} trial{'s' if plan.concurrency(machine) > 1 else ''} at once"
     )
+
+
+def _fate(plan: Plan, home: Home, key: str, run: RunSpec) -> str:
+    if key in plan.found:
+        return f"is found in {home.path} (key {key[:8]})"
+    if home.has_teacher(key):
+        return f"was trained by this experiment before (key {key[:8]})"
+    images = run.teacher and run.teacher.train_samples
+    where = f"on {images} images" if images else "on the training split"
+    return f"will be trained for {run.teacher_training.epochs} epochs {where} (key {key[:8]})"
+
+
+def _space_table(plan: Plan, narrow: bool) -> Table:
+    """One row a searched value; on a narrow screen its domain stands below it."""
+    columns = ("searched value",) if narrow else ("searched value", "domain")
+    epochs = "epochs\neach" if narrow else "epochs each"
+    table = table_of("variant", *columns, "trials", epochs, folded=("variant", *columns))
+    for arm in plan.arms:
+        rows = [(path, str(domain)) for path, domain in arm.variant.space.items()] or [("none: one fixed run", "")]
+        for position, cells in enumerate(rows):
+            first = position == 0
+            table.add_row(
+                arm.name if first else "",
+                *map(escape, ["\n  ".join(filter(None, cells))] if narrow else cells),
+                str(arm.count) if first else "",
+                str(arm.max_epochs) if first else "",
+            )
+    return table
 
 
 def _problem(problem: Problem) -> dict[str, object]:

@@ -1,14 +1,18 @@
-"""Tables of trials and of the comparison."""
+"""Tables of trials and of the comparison, for terminals from 60 columns up."""
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from orchestrator import names
-from orchestrator.analysis.results import Results, format_values
-from orchestrator.search.trials import Phase, Status
+from orchestrator.analysis.notes import notes, reason, verdicts
+from orchestrator.analysis.results import Results, format_interval, format_number, format_values
+from orchestrator.cli.standing import Standing
+from orchestrator.search.trials import Record, Status
 
 _STYLES = {
     Status.FINISHED: "green",
@@ -16,84 +20,77 @@ _STYLES = {
     Status.FAILED: "red",
     Status.INTERRUPTED: "magenta",
 }
+NARROW = 100
+"""Columns below which values stand under what they belong to, instead of in a column of their own."""
 
 
-MAX_REASONS = 3
-"""Failed trials whose reasons stand below a comparison."""
+def table_of(*columns: str, text: Collection[str] = (), folded: Collection[str] = ()) -> Table:
+    """A plain table: numbers on the right, `text` on the left, and the `folded` columns, text too, break into lines."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        left = column in text or column in folded
+        table.add_column(column, justify="left" if left else "right", no_wrap=column not in folded, overflow="fold")
+    return table
 
 
 def print_trials(results: Results, console: Console) -> None:
     """One row a trial."""
-    metric = results.spec.search.metric
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("trial", "status", "epochs", metric, names.TEST_ACC1, "seed", "values or reason"):
-        number = column in ("epochs", metric, names.TEST_ACC1, "seed")
-        table.add_column(column, justify="right" if number else "left", no_wrap=column != "values or reason")
+    metrics = (results.spec.search.metric, names.TEST_ACC1)
+    narrow = console.width < NARROW
+    if narrow:
+        table = table_of("trial, values", "status", "epochs", *metrics, text=("status",), folded=("trial, values",))
+    else:
+        last = "values or reason"
+        table = table_of("trial", "status", "epochs", *metrics, "seed", last, text=("trial", "status"), folded=(last,))
     for record in results.records:
-        failed = record.status is Status.FAILED
-        table.add_row(
-            escape(record.trial.id),
+        name, about = escape(record.trial.id), escape(_about(record))
+        cells = [
             f"[{_STYLES.get(record.status, 'cyan')}]{record.status}[/]",
             str(record.epochs),
-            _number(record.metrics.get(metric)),
-            _number(record.metrics.get(names.TEST_ACC1)),
-            str(record.trial.seed),
-            escape(record.reason or "") if failed else escape(format_values(record.trial.params)),
-        )
+            *(format_number(record.metrics.get(metric)) for metric in metrics),
+        ]
+        if narrow:
+            table.add_row(f"{name}\n[dim]{about}[/]" if about else name, *cells)
+        else:
+            table.add_row(name, *cells, str(record.trial.seed), about)
     console.print(table)
     console.print()
 
 
-def print_comparison(results: Results, console: Console) -> None:
-    """One row a variant: test accuracy over fresh seeds, and the values that won."""
-    metric = results.spec.search.metric
-    seeds = results.spec.search.final_seeds
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("variant", "test acc1 %", "95% interval", f"best {metric}", "trials", "winning values"):
-        text = column in ("variant", "winning values")
-        table.add_column(column, justify="left" if text else "right", no_wrap=column != "winning values")
-    for variant in results.variants:
-        interval = variant.test.interval if variant.test else None
-        table.add_row(
-            escape(variant.name),
-            f"[bold]{variant.test}[/]" if variant.test else "-",
-            f"{interval[0]:.2f} to {interval[1]:.2f}" if interval else "-",
-            _number(variant.best.metrics.get(metric) if variant.best else None),
-            str(sum(variant.statuses.values())),
-            escape(format_values(variant.params)) or "none searched",
-        )
+def print_comparison(standing: Standing, console: Console) -> None:
+    """One row a variant: test accuracy over fresh seeds, and the values that won; then what it shows."""
+    results, narrow = standing.results, console.width < NARROW
+    metric, planned = results.spec.search.metric, results.spec.search.final_seeds
+    tested = ("n", "test acc1 %", "95% interval") if planned else ()
+    best = f"best\n{metric}" if narrow else f"best {metric}"
+    rest = () if narrow else ("trials", "winning values")
+    table = table_of("variant", *tested, best, *rest, folded=("variant", *rest[1:]))
+    for arm in results.variants:
+        ran, name, count = len(arm.finals), escape(arm.name), str(sum(arm.statuses.values()))
+        cells = [
+            str(ran) if ran == planned else f"{ran}/{planned}",
+            f"[bold]{arm.test}[/]" if arm.test else "-",
+            format_interval(arm.test),
+        ]
+        value = format_number(arm.best.metrics.get(metric) if arm.best else None)
+        table.add_row(name, *cells[: len(tested)], value, *(() if narrow else (count, escape(arm.chosen))))
     console.print(table)
-    if seeds:
-        console.print(
-            f"[dim]Test accuracy: mean ± standard deviation over {seeds} fresh seed{'s' if seeds > 1 else ''} of the "
-            f"configuration that was best by {metric}; the test set was read in those runs alone.[/]"
-        )
-    for line in notes(results):
+    if narrow:
+        console.print()
+        console.print(_winners(results))
+    found = standing.found_teachers
+    for line in verdicts(results, found):
+        console.print(escape(line))
+    for line in notes(results, found, standing.state):
         console.print(f"[dim]{escape(line)}[/]")
 
 
-def notes(results: Results) -> list[str]:
-    """What a reader of the comparison has to know: the teacher's mistakes, and failed trials."""
-    lines = []
-    for record in results.teachers:
-        if names.VAL_ACC1 in record.metrics:
-            lines.append(f"Teacher: {record.metrics[names.VAL_ACC1]:.2f} % on validation images.")
-    students = [
-        r for r in results.records if r.trial.phase is not Phase.TEACHER and names.ADJUSTMENT_WRONG in r.metrics
-    ]
-    if students:
-        wrong = students[-1].metrics[names.ADJUSTMENT_WRONG]
-        lines.append(
-            f"The teacher was wrong on {wrong:.0f} training images of an epoch; logits adjustment acts on those alone."
-            if wrong
-            else "The teacher was right on every training image: logits adjustment had nothing to act on."
-        )
-    failed = [record for record in results.records if record.status is Status.FAILED]
-    lines += [f"Failed: {record.reason}" for record in failed[:MAX_REASONS]]
-    if len(failed) > MAX_REASONS:
-        lines.append(f"{len(failed) - MAX_REASONS} more failed; `orchestrator results` gives all reasons.")
-    return lines
+def _winners(results: Results) -> Table:
+    table = table_of("variant", "trials", "winning values", folded=("variant", "winning values"))
+    for arm in results.variants:
+        table.add_row(escape(arm.name), str(sum(arm.statuses.values())), escape(arm.chosen))
+    return table
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
+def _about(record: Record) -> str:
+    return reason(record) if record.status is Status.FAILED else format_values(record.trial.params)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from rich.console import Console
 
@@ -14,9 +16,19 @@ PIPE_WIDTH = 140
 """Columns of a table that goes to a file or another program."""
 
 
+class Screen(Console):
+    """As wide as its terminal, or wide enough where it is none; a reader that has gone is left to `cli.app`."""
+
+    def __init__(self, file: TextIO) -> None:
+        super().__init__(file=file, highlight=False, width=None if file.isatty() else PIPE_WIDTH)
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def screen() -> Console:
-    """Standard output: as wide as the terminal, or wide enough where there is none."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    """Standard output."""
+    return Screen(sys.stdout)
 
 
 @contextmanager
@@ -32,11 +44,12 @@ def screen_of_our_own(log: Path) -> Iterator[Console]:
     os.close(target)
     ours = os.fdopen(os.dup(saved[0]), "w", encoding="utf-8", errors="replace", buffering=1)
     try:
-        yield Console(file=ours, highlight=False, width=None if ours.isatty() else PIPE_WIDTH)
+        yield Screen(ours)
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-        ours.close()
+        with contextlib.suppress(BrokenPipeError):
+            ours.close()
         for descriptor, copy in zip((1, 2), saved, strict=True):
             os.dup2(copy, descriptor)
             os.close(copy)

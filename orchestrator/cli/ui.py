@@ -58,6 +58,7 @@ def ui(
             console.print(f"MLflow: [bold]http://{host}:{port}[/]  (Ctrl-C ends it; its log: {log})", soft_wrap=True)
         code = process.wait()
     except KeyboardInterrupt:
+        console.print("\nMLflow has ended.")
         return 0
     finally:
         with contextlib.suppress(ProcessLookupError):

@@ -4,12 +4,14 @@ import json
 import subprocess
 import sys
 import time
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 
+import orchestrator
 from orchestrator.cli import main
 
 SPEC = """\
@@ -89,16 +91,17 @@ def test_debug_shows_the_traceback(bad: Path) -> None:
     assert "SpecError" in done.stderr
 
 
-def test_a_reader_that_leaves_early_is_no_fault(spec: Path) -> None:
-    done = subprocess.run(
-        f"'{sys.executable}' -m orchestrator schema | head -1",
-        shell=True,
-        capture_output=True,
-        text=True,
-        check=False,
+def test_versions_are_told_without_loading_what_they_are_of() -> None:
+    probe = (
+        "import sys; from orchestrator.cli import main\n"
+        "try: main(['--version'])\n"
+        "finally: print(sorted({'torch', 'ray', 'mlflow'} & set(sys.modules)))"
     )
-    assert done.stdout == "{\n"
-    assert "Traceback" not in done.stderr
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=False)
+    versions = {name: metadata.version(name) for name in ("torch", "ray", "mlflow")}
+    told = ", ".join(f"{name} {version}" for name, version in versions.items())
+    assert (done.returncode, done.stdout) == (0, f"orchestrator {orchestrator.__version__} ({told})\n[]\n")
+    assert orchestrator.__version__ == metadata.version("distillation-orchestrator")
 
 
 # In this process
@@ -155,7 +158,7 @@ def test_plan_as_json_and_as_a_table(run, spec: Path) -> None:
     assert (code, err) == (0, "")
     for text in (
         "tiny (tiny-",
-        "train the teacher resnet14 for 5 epochs",
+        "teacher resnet14 will be trained for 5 epochs",
         "training.optimizer.lr",
         "loguniform 0.01 to 0.2",
         "8 search trials",
@@ -167,7 +170,7 @@ def test_plan_as_json_and_as_a_table(run, spec: Path) -> None:
 
 def test_plan_says_how_much_is_missing(run, spec: Path) -> None:
     code, out, err = run("plan", spec, "--set", "resources.cpus_per_worker=100000", "--format", "json")
-    assert (code, out) == (1, "")
+    assert (code, out) == (2, "")
     assert "a trial needs 100000 CPUs" in err
 
 
@@ -195,6 +198,7 @@ def test_help_begins_with_examples_and_lists_the_commands(run) -> None:
         "run",
         "results",
         "status",
+        "list",
         "schema",
     ):
         assert text in out

@@ -1,0 +1,151 @@
+"""The views of a running experiment: what they say, and what they count."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from experiments_on_disk import ALONE_TOTAL, failed, plan_of, search, store_teacher, teacher, whole
+from rich.console import Console
+
+from orchestrator.cli.progress import LOADING, LiveView, PlainView
+from orchestrator.search.trials import Record, Status
+from orchestrator.store.home import Home
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path / "home")
+
+
+@pytest.fixture
+def plain(home: Home) -> PlainView:
+    return PlainView(Console(file=io.StringIO(), width=200), home)
+
+
+def lines(view: PlainView) -> list[str]:
+    """What was printed, without the clock."""
+    output = view.console.file
+    assert isinstance(output, io.StringIO)
+    return [line.partition("] ")[2] for line in output.getvalue().splitlines()]
+
+
+def drawn(view: LiveView) -> str:
+    with view.console.capture() as captured:
+        view.console.print(view._draw())
+    return captured.get()
+
+
+def live(home: Home, width: int = 120) -> LiveView:
+    return LiveView(Console(file=io.StringIO(), width=width), home)
+
+
+def running(record: Record) -> Record:
+    return replace(record, status=Status.RUNNING, epochs=0, metrics={})
+
+
+def test_a_found_teacher_is_told_and_not_counted(home: Home, plain: PlainView) -> None:
+    plan = plan_of()
+    store_teacher(home, plan)
+    plain.on_plan(plan, {}, 2)
+    assert lines(plain) == [
+        "Teacher found again: 71.20 % on validation images",
+        f"{ALONE_TOTAL} trials, 2 at once",
+    ]
+    for record in whole(plan, with_teacher=False):
+        plain.on_start(running(record))
+        plain.on_end(record)
+    assert lines(plain)[-1].startswith(f"{ALONE_TOTAL}/{ALONE_TOTAL} trials, 0 running; kd-final-3")
+
+    view = live(home)
+    view.on_plan(plan, {}, 2)
+    assert "Teacher found again: 71.20 % on validation images" in drawn(view)
+    assert f"0/{ALONE_TOTAL} trials" in drawn(view)
+
+
+def test_a_teacher_that_is_trained_counts(home: Home, plain: PlainView) -> None:
+    plan = plan_of()
+    plain.on_plan(plan, {}, 2)
+    assert lines(plain) == [f"{ALONE_TOTAL + 1} trials, 2 at once"]
+    # Its weights appear with its end, and it goes on counting.
+    plain.on_start(running(teacher(plan)))
+    store_teacher(home, plan)
+    plain.on_end(teacher(plan, val_acc1=90.0))
+    assert lines(plain)[-1].startswith(f"1/{ALONE_TOTAL + 1} trials, 0 running; teacher-")
+
+
+def test_a_found_teacher_that_is_trained_after_all_counts(home: Home, plain: PlainView) -> None:
+    plan = plan_of()
+    weights = store_teacher(home, plan)
+    plain.on_plan(plan, {}, 2)
+    weights.unlink()
+    plain.on_start(running(teacher(plan)))
+    assert plain.total == ALONE_TOTAL + 1
+    assert plain.found == []
+
+
+def test_nothing_happens_at_first_because_the_workers_load(home: Home, plain: PlainView) -> None:
+    plan = plan_of()
+    first, second = search(plan, "alone", 0, val_acc1=50.0), search(plan, "alone", 1)
+    plain.on_plan(plan, {}, 2)
+    plain.on_start(running(first))
+    plain.on_start(running(second))
+    assert lines(plain).count(LOADING) == 1
+    assert plain.now() == LOADING
+    plain.on_epoch(first)
+    plain.on_end(first)
+    plain.on_start(running(second))
+    assert lines(plain).count(LOADING) == 1
+    assert plain.now() == "stage 1: search"
+
+
+@pytest.mark.parametrize("ends", ["epoch", "failure"])
+def test_the_live_view_shows_the_stage_once_something_was_heard(home: Home, ends: str) -> None:
+    plan = plan_of()
+    view = live(home)
+    view.on_stage("starting Ray")
+    assert "starting Ray" in drawn(view)
+    view.on_plan(plan, {}, 2)
+    view.on_start(running(search(plan, "alone", 0)))
+    view.on_start(running(search(plan, "alone", 1)))
+    assert LOADING in drawn(view)
+    if ends == "epoch":
+        view.on_epoch(running(search(plan, "alone", 0)))
+    else:
+        view.on_end(failed(search(plan, "alone", 0), "the loss is NaN"))
+    assert LOADING not in drawn(view)
+    assert "stage 1: search" in drawn(view)
+
+
+def test_a_failure_names_its_trial_once(home: Home, plain: PlainView) -> None:
+    plan = plan_of()
+    record = failed(search(plan, "kd", 0), "the loss is NaN")
+    plain.on_plan(plan, {}, 2)
+    plain.on_end(record)
+    assert lines(plain)[-1].endswith("; kd-000 epoch 5 failed: the loss is NaN")
+    view = live(home)
+    view.on_plan(plan, {}, 2)
+    view.on_end(record)
+    output = view.console.file
+    assert isinstance(output, io.StringIO)
+    assert output.getvalue() == "kd-000 failed: the loss is NaN\n"
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_the_live_table_cuts_off_the_values_alone(home: Home, width: int) -> None:
+    plan = plan_of(search__variants={"la-ps+dtd-flsw": {}, "kd": {}})
+    view = live(home, width)
+    records = whole(plan)
+    view.on_plan(plan, {}, 2)
+    for record in records[:-1]:
+        view.on_end(record)
+    last = replace(records[-1], status=Status.RUNNING)
+    view.on_start(last)
+    view.on_epoch(last)
+    text = drawn(view)
+    assert max(map(len, text.splitlines())) <= width
+    row = next(line for line in text.splitlines() if line.startswith("la-ps+dtd-flsw"))
+    assert row.split()[:6] == ["la-ps+dtd-flsw", "2/2", "91.00", "81.00", "±", "1.00"]
+    assert "kd-final-3" in text
