@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from pydantic import Field, model_validator
@@ -24,20 +25,31 @@ SPEC_VERSION = 1
 
 
 def assign(tree: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of `tree` with the values at the dotted paths set, sections before their fields.
-
-    A path through something that is not a mapping replaces it by one.
-    """
+    """A copy of `tree` with the values at the dotted paths set, sections before their fields."""
     result = copy.deepcopy(dict(tree))
     for path in sorted(values, key=lambda path: path.count(".")):
-        *parents, last = path.split(".")
-        node = result
-        for key in parents:
-            if not isinstance(node.get(key), dict):
-                node[key] = {}
-            node = node[key]
-        node[last] = copy.deepcopy(values[path])
+        put(result, path.split("."), values[path])
     return result
+
+
+def put(tree: dict[str, Any], keys: Sequence[str], value: Any) -> None:
+    """Set the value under the keys; a number names an item that a list has, counted from 0.
+
+    What is neither a mapping nor such a list on the way is replaced by a mapping. Those on the way are replaced by
+    copies, as a YAML alias makes one mapping of several places.
+    """
+    node: Any = tree
+    for key, following in itertools.pairwise(keys):
+        place = int(key) if isinstance(node, list) else key
+        inner = node[place] if isinstance(node, list) else node.get(key)
+        node[place] = list(inner) if _has_item(inner, following) else dict(inner) if isinstance(inner, dict) else {}
+        node = node[place]
+    node[int(keys[-1]) if isinstance(node, list) else keys[-1]] = copy.deepcopy(value)
+
+
+def _has_item(node: Any, key: str) -> bool:
+    """Whether `node` is a list and `key` the number of an item in it."""
+    return isinstance(node, list) and key.isascii() and key.isdecimal() and int(key) < len(node)
 
 
 def digest(content: Any) -> str:
@@ -73,7 +85,9 @@ class RunSpec(Section):
     @model_validator(mode="after")
     def _teacher_is_there(self) -> Self:
         if self.needs_teacher and self.teacher is None:
-            raise broken_rule("teacher", "is needed where distillation.kd_weight is above 0", None)
+            raise broken_rule(
+                "teacher", "is needed where distillation.kd_weight is above 0 or there are features", None
+            )
         return self
 
     @model_validator(mode="after")
@@ -84,7 +98,7 @@ class RunSpec(Section):
 
     @property
     def needs_teacher(self) -> bool:
-        return self.distillation.kd_weight > 0
+        return self.distillation.kd_weight > 0 or bool(self.distillation.features)
 
     @property
     def teacher_training(self) -> TrainingSpec:

@@ -17,6 +17,7 @@ from orchestrator.spec.base import PLUGIN, PluginSection
 
 Lines = Mapping[tuple[str | int, ...], int]
 
+NOT_A_LIST = "must be a list"
 _RULES = {
     "missing": "is required",
     "float_type": "must be a number",
@@ -24,7 +25,7 @@ _RULES = {
     "int_from_float": "must be a whole number",
     "string_type": "must be text",
     "bool_type": "must be true or false",
-    "list_type": "must be a list",
+    "list_type": NOT_A_LIST,
     "dict_type": "must be a mapping",
     "model_type": "must be a mapping",
     "model_attributes_type": "must be a mapping",
@@ -70,6 +71,8 @@ def _problem(details: ErrorDetails, model: type[BaseModel], raw: Any, lines: Lin
             has_value = value is not None
     elif kind == "string_pattern_mismatch":
         rule = _in_words(context["pattern"])
+    elif kind == "list_type" and isinstance(value, Mapping):
+        hint = "a path can name the items that the list has, by their numbers from 0"
     elif kind == "unknown_name":
         rule = context["rule"]
     elif kind == "extra_forbidden":

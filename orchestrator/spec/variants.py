@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from orchestrator.errors import Problem
 from orchestrator.registry import nearest
 from orchestrator.spec.experiment import ExperimentSpec, RunSpec, assign
-from orchestrator.spec.problems import Lines, line_of, problems_of
+from orchestrator.spec.problems import NOT_A_LIST, Lines, line_of, problems_of
 from orchestrator.spec.search import (
     SEARCHED_SECTIONS,
     VARIANT_SECTIONS,
@@ -72,10 +72,12 @@ class Variant:
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one mapping of dotted paths to plain values."""
+    """Nested mappings, and lists of mappings by their items' numbers, as one mapping of dotted paths to values."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         path = f"{prefix}{key}"
+        if isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
+            value = dict(enumerate(value))
         if isinstance(value, Mapping):
             flat.update(flatten(value, f"{path}."))
         else:
@@ -189,6 +191,7 @@ def _check_space(
         except ValidationError as error:
             for problem in problems_of(error, RunSpec, assign(tree, corner)):
                 path = next((p for p in point if problem.path == p or problem.path.startswith(f"{p}.")), None)
+                path = path or next((p for p in point if _lacks_item(problem, p)), None)
                 path = path or next(iter(point))
                 unfit.setdefault((path, problem.path), _Misfit(variant.name, path in arm.space, path, point, problem))
         except TypeError:
@@ -240,7 +243,8 @@ class _Misfit:
         problem = self.problem
         section = self.path.rpartition(".")[0]
         values = ", ".join(f"{p} = {v}" for p, v in self.point.items() if p == self.path or p.startswith(f"{section}."))
-        unknown = problem.rule == "unknown key"
+        no_item = _lacks_item(problem, self.path)
+        unknown = problem.rule == "unknown key" or no_item
         if not unknown or problem.path.startswith(f"{self.path}."):
             rule = f"{problem.path} {'is no field' if unknown else problem.rule}"
             others = sum(p.startswith(f"{section}.") for p in self.point) > 1
@@ -248,7 +252,7 @@ class _Misfit:
             hint = problem.hint if unknown else narrow
             return Problem(self.where, f"reaches a value that is not valid: with {values}, {rule}", hint=hint)
         if not lacking:
-            return Problem(self.where, f"there is no field {problem.path}", hint=problem.hint)
+            return Problem(self.where, f"there is no field {self.path if no_item else problem.path}", hint=problem.hint)
         named = f"variant{'s' if len(lacking) > 1 else ''} {', '.join(map(repr, lacking))}"
         rule = f"{named} {'have' if len(lacking) > 1 else 'has'} no such field"
         return Problem(self.where, rule, hint=f"{problem.hint}; or give it in the variants that have it")
@@ -263,6 +267,11 @@ def _told(misfits: Sequence[_Misfit], found: Sequence[Variant]) -> list[Problem]
         first.told([] if first.own or len(names) == sum(first.path in variant.space for variant in found) else names)
         for first, names in ((group[0], [misfit.variant for misfit in group]) for group in groups.values())
     ]
+
+
+def _lacks_item(problem: Problem, path: str) -> bool:
+    """Whether the problem is that `path` names an item of a list that is not there."""
+    return problem.rule == NOT_A_LIST and path.startswith(f"{problem.path}.")
 
 
 def _corners(space: Mapping[str, Domain]) -> Iterator[dict[str, Any]]:
