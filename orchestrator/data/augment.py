@@ -67,11 +67,11 @@ class Augmentation:
         image is augmented as that sample's own is in this view. `view` numbers the variants of one sample, such as
         the epoch. See `Mixing` for what mixed images mean to a distillation.
         """
-        images = self(train.images.index_select(0, indices), indices, seed=seed, view=view)
         if self.mixing is None:
-            return images, None
+            return self(train.images.index_select(0, indices), indices, seed=seed, view=view), None
         partners = self.mixing.partners(indices, len(train), seed=seed, view=view)
-        others = self(train.images.index_select(0, partners), partners, seed=seed, view=view)
+        samples = torch.cat([indices, partners])
+        images, others = self(train.images.index_select(0, samples), samples, seed=seed, view=view).chunk(2)
         images, share = self.mixing(images, others, indices, seed=seed, view=view)
         return images, Mix(train.labels.index_select(0, partners), share)
 

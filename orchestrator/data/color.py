@@ -8,6 +8,7 @@ pixel by pixel, so that a result depends neither on the sample's place in the ba
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor
 
 # ITU-R 601 in 65536ths; the weighted sum of three bytes is a whole number below 2^24, exact in float32.
@@ -43,21 +44,23 @@ def hue(images: Tensor, turn: Tensor) -> Tensor:
         return images
     pixels = images.to(torch.float32)
     red, green, blue = pixels.unbind(1)
-    low, high = pixels.aminmax(dim=1)
+    high = torch.maximum(torch.maximum(red, green), blue)
+    low = torch.minimum(torch.minimum(red, green), blue)
     span = high - low
-    safe = span.clamp(min=1)
-    sixths = torch.where(
-        high == red,
-        (green - blue) / safe,
-        torch.where(high == green, (blue - red) / safe + 2, (red - green) / safe + 4),
-    )
-    sixths = sixths + (6 * turn).view(-1, 1, 1)
+    # The first of the largest channels, as 1 and 0: products with these are several times faster than torch.where.
+    is_red = (red - high).eq_(0)
+    is_green = (green - high).eq_(0).mul_(1 - is_red)
+    is_blue = 1 - is_red - is_green
+    sixths = is_red * (green - blue) + is_green * (blue - red) + is_blue * (red - green)
+    sixths.div_(span.clamp(min=1)).add_(is_green, alpha=2).add_(is_blue, alpha=4).add_((6 * turn).view(-1, 1, 1))
+    result = torch.empty_like(images)
     # A channel is highest within one sixth of its own hue, falls to the lowest over the next sixth, and stays.
-    peaks = torch.tensor([0.0, 2.0, 4.0], device=images.device).view(1, 3, 1, 1)
-    distance = sixths[:, None] - peaks
-    distance -= (distance / 6).round_().mul_(6)
-    level = distance.abs_().neg_().add_(2).clamp_(0, 1)
-    return level.mul_(span[:, None]).add_(low[:, None]).round_().to(torch.uint8)
+    for channel in range(3):
+        distance = sixths - 2 * channel
+        distance.sub_((distance / 6).round_().mul_(6))
+        level = distance.abs_().neg_().add_(2).clamp_(0, 1)
+        result[:, channel] = level.mul_(span).add_(low).round_().to(torch.int16)
+    return result
 
 
 def sharpness(images: Tensor, factor: Tensor) -> Tensor:
@@ -68,12 +71,17 @@ def sharpness(images: Tensor, factor: Tensor) -> Tensor:
     """
     if min(images.shape[2:]) < 3:
         return images
+    batch, channels, height, width = images.shape
     pixels = images.to(torch.float32)
-    rows = pixels[:, :, :-2] + pixels[:, :, 1:-1] + pixels[:, :, 2:]
-    middle = pixels[:, :, 1:-1, 1:-1]
-    smooth = (rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:] + 4 * middle).div_(13).round_()
+    # Rows one after the other: of what runs over their ends only the border columns are wrong, and those stay.
+    sums = (pixels[:, :, :-2] + pixels[:, :, 1:-1]).add_(pixels[:, :, 2:]).flatten(2)
+    length = (height - 2) * width - 2
+    middle = pixels.flatten(2)[..., width + 1 : width + 1 + length]
+    smooth = (sums[..., :-2] + sums[..., 1:-1]).add_(sums[..., 2:]).add_(middle * 4).div_(13).round_()
+    # Each of these is a whole number of rows again, shifted by one pixel.
+    blended = F.pad(_blend(middle.unsqueeze(-1), smooth.unsqueeze(-1), factor).squeeze(-1), (1, 1))
     sharp = images.clone()
-    sharp[:, :, 1:-1, 1:-1] = _blend(middle, smooth, factor)
+    sharp[:, :, 1:-1, 1:-1] = blended.view(batch, channels, height - 2, width)[..., 1:-1]
     return sharp
 
 
@@ -86,12 +94,15 @@ def posterize(images: Tensor, bits: Tensor) -> Tensor:
 
 def solarize(images: Tensor, threshold: Tensor) -> Tensor:
     """Bytes from `threshold` (float32 [B], 0 to 255) up inverted."""
-    return torch.where(images >= threshold.view(-1, 1, 1, 1), 255 - images, images)
+    bright = images >= threshold.ceil().to(torch.uint8).view(-1, 1, 1, 1)
+    return images ^ bright.view(torch.uint8).neg()
 
 
 def autocontrast(images: Tensor) -> Tensor:
     """Each channel stretched from 0 to 255; a channel of one value stays."""
-    low, high = (edge[:, :, None, None].to(torch.float32) for edge in images.flatten(2).aminmax(dim=2))
+    # Apart, the two are ten times faster than aminmax on the CPU.
+    low = images.amin(dim=(2, 3), keepdim=True).to(torch.float32)
+    high = images.amax(dim=(2, 3), keepdim=True).to(torch.float32)
     flat = high == low
     scale = torch.where(flat, 1.0, (high - low) * (1 / 255))
     return _bytes((images - torch.where(flat, 0.0, low)) / scale)
@@ -125,5 +136,5 @@ def _blend(pixels: Tensor, other: Tensor, factor: Tensor) -> Tensor:
 
 
 def _bytes(pixels: Tensor) -> Tensor:
-    """Float pixels as uint8, cut off at 0 and 255 and rounded down."""
-    return pixels.clamp_(0, 255).to(torch.uint8)
+    """Float pixels as uint8, cut off at 0 and 255 and rounded down; the way over int16 is faster on the CPU."""
+    return pixels.clamp_(0, 255).to(torch.int16).to(torch.uint8)

@@ -51,11 +51,11 @@ class ColorJitter:
         keys = torch.stack([uniform(seed, view, indices, Stream.JITTER_ORDER + number) for number in active], dim=1)
         # Row k holds what each sample does k-th, as a position in `active`.
         steps = keys.argsort(dim=1, stable=True).T
-        images = images.clone()
         for step in steps:
+            # In the order of their operations, images are slices; the counts are all that leaves the device.
+            order = step.argsort()
             counts = step.bincount(minlength=len(active)).tolist()
-            for number, chosen in zip(active, step.argsort().split(counts), strict=True):
-                if len(chosen):
-                    changed = _OPERATIONS[number](images.index_select(0, chosen), factors[number][chosen])
-                    images.index_copy_(0, chosen, changed)
+            groups = zip(active, images.index_select(0, order).split(counts), order.split(counts), strict=True)
+            changed = [_OPERATIONS[number](group, factors[number][chosen]) for number, group, chosen in groups]
+            images = torch.cat(changed).index_select(0, order.argsort())
         return images

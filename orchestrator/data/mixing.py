@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from orchestrator.data.draws import Stream, beta, integers, uniform
-from orchestrator.data.geometry import inside
+from orchestrator.data.geometry import choose, inside
 
 
 class Mixing:
@@ -75,7 +75,7 @@ class Mixing:
         if self.cutmix is not None:
             kept = torch.where(cuts & ~off, beta(draws, self.cutmix), 1.0)
             box, left = self._boxes(kept, indices, images.shape[2], images.shape[3], seed, view)
-            images = torch.where(box, others, images)
+            images = choose(box, others, images)
             share = torch.where(cuts, left, share)
         return images, share
 
@@ -96,4 +96,4 @@ class Mixing:
 def _blend(images: Tensor, others: Tensor, share: Tensor) -> Tensor:
     """share * images + (1 - share) * others, rounded; exactly the images where the share is 1."""
     share = share.view(-1, 1, 1, 1)
-    return (images * share).add_(others * (1 - share)).round_().to(torch.uint8)
+    return (images * share).add_(others * (1 - share)).round_().to(torch.int16).to(torch.uint8)

@@ -18,16 +18,18 @@ BINS = 31
 """Magnitudes are 0 to 30, as in RandAugment."""
 
 _MAPS = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
-_VALUED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+_OTHERS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "brightness": color.brightness,
     "color": color.saturation,
     "contrast": color.contrast,
     "sharpness": color.sharpness,
     "posterize": lambda images, bits: color.posterize(images, bits.long()),
     "solarize": color.solarize,
+    "autocontrast": lambda images, _: color.autocontrast(images),
+    "equalize": lambda images, _: color.equalize(images),
+    "identity": lambda images, _: images,
 }
-_PLAIN: dict[str, Callable[[Tensor], Tensor]] = {"autocontrast": color.autocontrast, "equalize": color.equalize}
-OPERATIONS = (*_MAPS, *_VALUED, *_PLAIN, "identity")
+OPERATIONS = (*_MAPS, *_OTHERS)
 """In the order of their numbers, on which stored results depend."""
 
 
@@ -91,20 +93,17 @@ class Policy:
         negative = (uniform(seed, view, indices, stream + 2) < 0.5).long()
         row = (operation * BINS + magnitude) * 2 + negative
         maps, values = _tables(self.ranges, images.shape[2], images.shape[3], images.device)
-        result = images.clone()
-        # The counts are all that leaves the device.
+        # In the order of their operations, images are slices; the counts are all that leaves the device.
+        order = operation.argsort()
         counts = operation.bincount(minlength=len(OPERATIONS)).tolist()
-        groups = dict(zip(OPERATIONS, operation.argsort().split(counts), strict=True))
-        mapped = torch.cat([groups[name] for name in _MAPS])
-        if len(mapped):
-            result.index_copy_(0, mapped, affine(images.index_select(0, mapped), maps[row[mapped]]))
-        for name, valued in _VALUED.items():
-            if len(chosen := groups[name]):
-                result.index_copy_(0, chosen, valued(images.index_select(0, chosen), values[row[chosen]]))
-        for name, plain in _PLAIN.items():
-            if len(chosen := groups[name]):
-                result.index_copy_(0, chosen, plain(images.index_select(0, chosen)))
-        return result
+        mapped = sum(counts[: len(_MAPS)])
+        sizes = [mapped, *counts[len(_MAPS) :]]
+        groups = images.index_select(0, order).split(sizes)
+        rows = row.index_select(0, order).split(sizes)
+        changed = [affine(groups[0], maps[rows[0]])]
+        for change, group, of in zip(_OTHERS.values(), groups[1:], rows[1:], strict=True):
+            changed.append(change(group, values[of]) if len(group) else group)
+        return torch.cat(changed).index_select(0, order.argsort())
 
 
 class RandAugment(Policy):
