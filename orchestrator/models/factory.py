@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from orchestrator.catalog import MODELS
 
@@ -35,6 +39,23 @@ def build_model(
         num_classes=num_classes, in_channels=in_channels, width=width, norm=norm, stem_stride=stem_stride
     )
     return model
+
+
+def flop_count(model: nn.Module, input_shape: Sequence[int]) -> int:
+    """Multiply-adds of one forward pass in eval mode over images of `input_shape` [B, C, H, W].
+
+    One multiplication with its addition counts as one, as in the papers of these networks. Counted are
+    convolutions, matrix products and attention; norms, activations and pools are not. A model on torch's meta
+    device is counted without computing anything.
+    """
+    device = next(model.parameters()).device
+    training = model.training
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model.eval()(torch.zeros(*input_shape, device=device))
+    finally:
+        model.train(training)
+    return int(counter.get_total_flops()) // 2
 
 
 def parameter_count(model: nn.Module) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import safetensors
 import safetensors.torch
@@ -85,12 +85,11 @@ def _read_torch(path: Path) -> object:
 
 def _state_dict(path: Path, content: object) -> dict[str, Tensor]:
     if isinstance(content, Mapping):
-        nested = cast(Mapping[Any, Any], content)
         for key in NESTED_UNDER:
-            if isinstance(nested.get(key), Mapping):
-                return _state_dict(path, nested[key])
-        if nested and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in nested.items()):
-            return dict(nested)
+            if isinstance(content.get(key), Mapping):
+                return _state_dict(path, content[key])
+        if content and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()):
+            return dict(content)
     raise CheckpointError(
         f"{path} holds no state dict, neither itself nor under one of the keys {', '.join(NESTED_UNDER)}"
     )
@@ -101,6 +100,6 @@ def _check_classes(path: Path, model: nn.Module, tensors: Mapping[str, Tensor]) 
     weight = tensors.get(f"{classifier}.weight")
     if classifier is None or weight is None or weight.ndim == 0:
         return
-    wanted = model.get_submodule(classifier).weight.shape[0]
+    wanted = cast(Tensor, model.get_submodule(classifier).weight).shape[0]
     if weight.shape[0] != wanted:
         raise CheckpointError(f"{path} tells {weight.shape[0]} classes apart, the data set has {wanted}")

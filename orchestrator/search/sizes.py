@@ -1,0 +1,46 @@
+"""How large a network is, told from a table without building it, so without torch."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from importlib import resources
+from typing import Any, NamedTuple
+
+from orchestrator.spec.model import ModelSpec
+
+
+class ModelSize(NamedTuple):
+    """The size of a network for images of one shape."""
+
+    parameters: int
+    """Values in its weights and norms."""
+    flops: int
+    """Multiply-adds of its convolutions and linear layer for one image, forward."""
+
+
+def model_size(model: ModelSpec, in_channels: int, image_size: int, num_classes: int) -> ModelSize | None:
+    """The size of a built-in network at width 1, or None where the table does not tell it.
+
+    Args:
+        in_channels, image_size: of the images; those of 8, 28, 32 and 64 pixels are in the table.
+        num_classes: of the data set.
+    """
+    entry = _table().get(model.model)
+    if entry is None or model.width != 1.0 or model.stem_stride is not None:
+        return None
+    multiply_adds = entry["multiply_adds"].get(str(image_size))
+    if multiply_adds is None:
+        return None
+    # Both are affine in the classes and channels; see `orchestrator.models.sizes`, which makes the table.
+    parameters, flops = (
+        base + num_classes * of_class + in_channels * of_channel
+        for base, of_class, of_channel in (entry["parameters"], multiply_adds)
+    )
+    return ModelSize(parameters, flops)
+
+
+@cache
+def _table() -> dict[str, Any]:
+    text = resources.files("orchestrator").joinpath("models", "sizes.json").read_text(encoding="utf-8")
+    return dict(json.loads(text))
