@@ -172,45 +172,6 @@ def test_failing_calls_are_repeated_without_doubling_anything(mlflow_store, wrap
     assert (mlflow_store.note(), mlflow_store.summary()) == ("a note", {"best": 1.0})
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_session_killed_at_any_call_is_made_good_by_the_next(mlflow_store, wrap_calls):
-    """Whatever the store missed of a trial that has ended, the next session can see that and write it."""
-    left: int | None = None
-
-    def die(*args, **kwargs):
-        nonlocal left
-        if left is not None:
-            left -= 1
-            if left < 0:
-                raise SystemExit  # ends the writer's thread, and nothing that catches errors stops it
-
-    wrap_calls(before=die)
-    for calls in range(100):
-        store = MLflowStore(mlflow_store.uri, mlflow_store.folder, f"killed after {calls} calls")
-        first = store.tracker()
-        first.open(EXPERIMENT)
-        left = calls
-        first.start(trial_info("a"), epochs(1, 3))
-        first.end("a", Status.STOPPED, "weak")
-        first.close(Status.FINISHED)
-        survived, left = left >= 0, None
-
-        second = store.tracker()
-        second.open(EXPERIMENT)
-        if second.status("a") is not Status.STOPPED:
-            second.start(trial_info("a"), epochs(1, 3))
-            second.end("a", Status.STOPPED, "weak")
-        assert second.close(Status.FINISHED) == []
-        seen = store.trial("a")
-        assert (seen.epochs, seen.status, seen.reason) == (epochs(1, 3), "stopped", "weak"), calls
-        assert seen.params == {"training.optimizer.lr": "0.1"}
-        assert store.run("a").info.status == "FINISHED"
-        assert store.run(EXPERIMENT.key).info.status == "FINISHED"
-        if survived:
-            break
-    assert calls == 9
-
-
 def test_what_the_store_refuses_is_reported_and_nothing_else_is_lost(mlflow_store, tracker):
     tracker.start(RunInfo("bad", "bad", params={"good": 1, "b§d": 2, "fine": 3}))
     for number in range(1, 4):
