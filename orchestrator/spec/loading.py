@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -15,7 +16,8 @@ import yaml
 from pydantic import ValidationError
 
 from orchestrator.errors import Problem, SpecError, UsageError
-from orchestrator.spec.experiment import ExperimentSpec, assign
+from orchestrator.spec.experiment import ExperimentSpec
+from orchestrator.spec.overrides import override, without_effect
 from orchestrator.spec.problems import problems_of
 from orchestrator.spec.variants import check_search
 
@@ -23,6 +25,7 @@ MAX_BYTES = 1_000_000
 MAX_VALUES = 100_000
 """Values of a spec with its aliases written out; a few lines of them can stand for billions."""
 Lines = dict[tuple[str | int, ...], int]
+_log = logging.getLogger(__name__)
 
 
 class _Loader(yaml.SafeLoader):
@@ -97,19 +100,25 @@ def load_spec(
 
     `source` is a YAML file or a mapping of the same shape; `overrides` maps dotted paths to values,
     or lists "path=value" texts whose values are read as YAML. Raises `SpecError` with every problem
-    that was found.
+    that was found, overrides that reach no run included; warns of one that reaches some variants alone.
     """
     name = None if isinstance(source, Mapping) else str(source)
     raw, lines = (dict(source), {}) if isinstance(source, Mapping) else _read(Path(source))
-    values = overrides if isinstance(overrides, Mapping) else parse_overrides(overrides or ())
-    raw = assign(raw, values)
+    texts = [] if isinstance(overrides, Mapping) else list(overrides or ())
+    values = overrides if isinstance(overrides, Mapping) else parse_overrides(texts)
+    raw = override(raw, values)
+    partial: list[Problem] = []
     try:
         spec = ExperimentSpec.model_validate(raw)
         problems = check_search(spec, lines)
+        if not problems:
+            problems, partial = without_effect(spec, values)
     except ValidationError as error:
         problems = problems_of(error, ExperimentSpec, raw, lines)
     if problems:
-        raise SpecError([replace(p, line=None) if _overridden(p.path, values) else p for p in problems], name)
+        raise SpecError([_at_override(problem, values, texts) for problem in problems], name)
+    for problem in partial:
+        _log.warning("warning: %s", problem)
     return spec
 
 
@@ -203,8 +212,14 @@ def _walk(node: yaml.Node, loc: tuple[str | int, ...], lines: Lines, problems: l
             _walk(value, (*loc, index), lines, problems)
 
 
-def _overridden(path: str, values: Mapping[str, Any]) -> bool:
-    return any(path == key or path.startswith(f"{key}.") for key in values)
+def _at_override(problem: Problem, values: Mapping[str, Any], texts: Iterable[str]) -> Problem:
+    """The problem as it is told where an override made it: without a line, and whether a value was forgotten."""
+    if not any(problem.path == path or problem.path.startswith(f"{path}.") for path in values):
+        return problem
+    empty = {path.strip() for path, _, value in (text.partition("=") for text in texts) if not value.strip()}
+    if problem.path in empty and problem.has_value and problem.value is None:
+        problem = replace(problem, rule=f"nothing was given after '='; {problem.rule}", has_value=False)
+    return replace(problem, line=None)
 
 
 def _short(text: str, limit: int = 80) -> str:

@@ -119,7 +119,7 @@ CHANGES = {
     "distillation.adjustment.rule": "probability_shift",
     "training.epochs": 5,
     "training.batch_size": 32,
-    "training.optimizer.lr": 0.1,
+    "training.optimizer.weight_decay": 0.1,
     "training.optimizer": {"method": "adamw"},
     "training.schedule.gamma": 0.2,
     "training.precision": "float32",
@@ -168,7 +168,7 @@ def test_the_yaml_on_disk_loads_to_the_same_hash(tmp_path) -> None:
     path = tmp_path / "spec.yaml"
     for change in (
         {},
-        CHANGES | {"data.root": "~/ünïcode", "training.optimizer": {"method": "adamw", "lr": 1e-7}},
+        CHANGES | {"data.root": "~/ünïcode", "training.optimizer": {"method": "adamw", "weight_decay": 1e-7}},
     ):
         spec = load_spec(BASE, change)
         path.write_text(to_yaml(spec.model_dump(exclude_unset=True)), encoding="utf-8")
