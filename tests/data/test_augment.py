@@ -1,8 +1,13 @@
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
 
 from orchestrator.data import Augmentation, normalise, uniform
+from orchestrator.data.color import hue, saturation
+from orchestrator.data.jitter import ColorJitter
+from orchestrator.data.policy import RandAugment, TrivialAugment
 
 
 def _splitmix(counter: int) -> float:
@@ -127,6 +132,120 @@ def test_without_padding_and_flip_images_pass_unchanged() -> None:
 def test_a_negative_padding_is_refused() -> None:
     with pytest.raises(ValueError, match="not -1"):
         Augmentation(-1, True)
+
+
+EVERYTHING = {
+    "crop and flip": Augmentation(3, True),
+    "cutout": Augmentation(0, False, cutout=3, cutout_fill=(9,)),
+    "jitter": Augmentation(0, False, color_jitter=ColorJitter(0.4, 0.4, 0.4, 0.2)),
+    "randaugment": Augmentation(0, False, policy=RandAugment()),
+    "all": Augmentation(
+        2, True, color_jitter=ColorJitter(0.8, 0, 0.4), policy=TrivialAugment(), cutout=4, cutout_fill=(1,)
+    ),
+}
+
+
+@pytest.mark.parametrize("augment", EVERYTHING.values(), ids=EVERYTHING)
+@pytest.mark.parametrize("size", [(3, 9, 7), (1, 8, 8), (3, 1, 1), (1, 1, 1), (2, 3, 5)])
+def test_every_option_depends_on_the_sample_alone(augment: Augmentation, size: tuple[int, int, int]) -> None:
+    images, indices = _batch(50, *size), torch.randperm(10_000)[:50]
+    before = images.clone()
+    whole = augment(images, indices, seed=1, view=4)
+    assert torch.equal(images, before)
+    assert (whole.dtype, whole.shape) == (torch.uint8, images.shape)
+    order = torch.randperm(50)
+    assert torch.equal(augment(images[order], indices[order], seed=1, view=4), whole[order])
+    alone = [augment(images[i : i + 1], indices[i : i + 1], seed=1, view=4) for i in range(50)]
+    assert torch.equal(torch.cat(alone), whole)
+    # An epoch shared by three workers.
+    shares = [augment(images[rank::3], indices[rank::3], seed=1, view=4) for rank in range(3)]
+    assert all(torch.equal(share, whole[rank::3]) for rank, share in enumerate(shares))
+
+
+@pytest.mark.parametrize("augment", EVERYTHING.values(), ids=EVERYTHING)
+def test_every_option_changes_with_seed_and_view(augment: Augmentation) -> None:
+    images, indices = _batch(), torch.arange(32)
+    outcomes = [augment(images, indices, seed=s, view=v) for s, v in ((0, 0), (0, 1), (1, 0))]
+    assert not any(torch.equal(outcomes[a], outcomes[b]) for a, b in ((0, 1), (0, 2), (1, 2)))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 9])
+def test_cutout_paints_one_square_in_the_colour_given(size: int) -> None:
+    images = torch.zeros(8000, 2, 8, 8, dtype=torch.uint8)
+    cut = Augmentation(0, False, cutout=size, cutout_fill=(7, 200))(images, torch.arange(8000), seed=0, view=0)
+    painted = cut[:, 0] == 7
+    assert torch.equal(painted, cut[:, 1] == 200)
+    assert torch.equal(painted | (cut[:, 0] == 0), torch.ones_like(painted))
+    rows, columns = painted.any(2).sum(1), painted.any(1).sum(1)
+    assert torch.equal(rows * columns, painted.sum((1, 2)))
+    assert rows.max() == columns.max() == min(size, 8)
+    if size % 2:
+        # The centre is any pixel, evenly: pixel (r, c) is hit by the centres within half a side of it.
+        near = torch.tensor([sum(abs(r - c) <= size // 2 for c in range(8)) for r in range(8)])
+        expected = near[:, None] * near / 64
+        torch.testing.assert_close(painted.double().mean(0), expected.double(), rtol=0, atol=0.03)
+
+
+def test_half_of_the_images_are_mirrored_and_every_crop_is_taken() -> None:
+    count = 20_000
+    image = torch.arange(25, dtype=torch.uint8).view(1, 1, 5, 5) + 1
+    augmented = Augmentation(2, True)(image.expand(count, 1, 5, 5), torch.arange(count), seed=3, view=1)[:, 0]
+    middle = augmented[:, 2, 2].long() - 1
+    torch.testing.assert_close(middle.bincount(minlength=25) / count, torch.full((25,), 1 / 25), rtol=0, atol=0.006)
+    right = augmented[:, 2, 3].int() - augmented[:, 2, 2].int()
+    shown = augmented[:, 2, 3] > 0
+    assert (right[shown] < 0).double().mean() == pytest.approx(0.5, abs=0.015)
+
+
+def test_jitter_draws_evenly_from_its_ranges() -> None:
+    images = torch.full((20_000, 1, 1, 1), 100, dtype=torch.uint8)
+    bright = Augmentation(0, False, color_jitter=ColorJitter(brightness=0.3))
+    levels = bright(images, torch.arange(20_000), seed=0, view=0).flatten().double()
+    assert (levels.min(), levels.max()) == (70, 129)
+    assert levels.mean() == pytest.approx(99.5, abs=0.5)
+    assert levels.var() == pytest.approx(60**2 / 12, rel=0.05)
+    strong = Augmentation(0, False, color_jitter=ColorJitter(brightness=1.5))
+    levels = strong(images, torch.arange(20_000), seed=0, view=0).flatten().double()
+    assert (levels.min(), levels.max()) == (0, 249)
+
+
+def test_jitter_takes_both_orders() -> None:
+    images, indices = _batch(64), torch.arange(64)
+    jitter = ColorJitter(saturation=0.9, hue=0.4)
+    found = jitter(images, indices, seed=0, view=0)
+    factor = uniform(0, 0, indices, 18) * (1.9 - (1 - 0.9)) + (1 - 0.9)
+    turn = uniform(0, 0, indices, 19) * 0.8 - 0.4
+    orders = (hue(saturation(images, factor), turn), saturation(hue(images, turn), factor))
+    same = torch.stack([(found == order).flatten(1).all(1) for order in orders])
+    assert same.any(0).all()
+    assert same.sum(1).min() > 16
+
+
+def test_options_that_are_off_change_nothing() -> None:
+    images, indices = _batch(), torch.arange(32)
+    for augment in (
+        Augmentation(0, False, color_jitter=ColorJitter()),
+        Augmentation(0, False, policy=RandAugment(num_ops=0)),
+    ):
+        assert torch.equal(augment(images, indices, seed=0, view=0), images)
+    grey = _batch(channels=1)
+    colour = Augmentation(0, False, color_jitter=ColorJitter(saturation=0.9, hue=0.5))
+    assert torch.equal(colour(grey, indices, seed=0, view=0), grey)
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (lambda: Augmentation(0, False, cutout=-2), "cutout must be 0 or above, not -2"),
+        (lambda: Augmentation(0, False, cutout=2, cutout_fill=(256,)), "256"),
+        (lambda: ColorJitter(contrast=-0.1), "contrast .* -0.1"),
+        (lambda: ColorJitter(brightness=float("inf")), "brightness"),
+        (lambda: ColorJitter(hue=0.6), "hue .* 0.6"),
+    ],
+)
+def test_what_is_out_of_range_is_refused(make: Callable[[], object], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        make()
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
