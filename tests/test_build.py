@@ -7,6 +7,7 @@ from torch import optim
 from orchestrator import build, load_spec
 from orchestrator.catalog import DATASET_SIZES, TEMPERATURES
 from orchestrator.data import load_dataset
+from orchestrator.data.policy import RandAugment, TrivialAugment
 from orchestrator.distillation import adjustment, temperature
 from orchestrator.errors import CheckpointError, DataError
 from orchestrator.search.plan import make_plan
@@ -339,3 +340,33 @@ def test_a_checkpoint_that_does_not_fit_names_its_field(digits, tmp_path):
         CheckpointError, match=r"^teacher.checkpoint: .*t.pt tells 100 classes apart, the data set has 10"
     ):
         build.load_teacher(spec, tmp_path / "t.pt", build.build_teacher(spec, digits))
+
+
+def test_an_augmentation_section_makes_what_it_says(digits):
+    def built(**section):
+        return student_run(digits, **{f"data__augmentation__{key}": value for key, value in section.items()})
+
+    section = {
+        "crop": 2,
+        "flip": True,
+        "cutout": 3,
+        "color_jitter": {"brightness": 0.5, "hue": 0.1},
+        "policy": {"method": "randaugment", "num_ops": 3, "magnitude": 7},
+        "mixup": 0.2,
+        "cutmix": 1.0,
+        "mix_probability": 0.5,
+    }
+    made = built(**section).data.augmentation
+    assert (made.crop_padding, made.flip, made.cutout) == (2, True, 3)
+    assert made.cutout_fill == (round(255 * digits.mean[0]),)
+    assert made.color_jitter.ranges == [(0.5, 1.5), (1, 1), (1, 1), (-0.1, 0.1)]
+    assert isinstance(made.policy, RandAugment)
+    assert (made.policy.num_ops, made.policy.magnitude) == (3, 7)
+    assert (made.mixing.mixup, made.mixing.cutmix, made.mixing.probability) == (0.2, 1.0, 0.5)
+    assert isinstance(built(policy={"method": "trivialaugment"}).data.augmentation.policy, TrivialAugment)
+    usual = built(mixup=0.4).data.augmentation
+    assert (usual.crop_padding, usual.flip, usual.cutout) == (digits.crop_padding, digits.flip, 0)
+    assert (usual.mixing.mixup, usual.mixing.cutmix) == (0.4, None)
+    assert (usual.color_jitter, usual.policy) == (None, None)
+    bare = built(crop=0, flip=False).data.augmentation
+    assert (bare.crop_padding, bare.flip, bare.mixing) == (0, False, None)
