@@ -51,7 +51,9 @@ def load_arrays(root: Path | None = None, verify: bool = True, *, cache: Path | 
     if root is None:
         raise DataError("arrays needs data.root, the file or folder with the arrays", hint=_LAYOUT)
     files = _find(root)
-    stamps = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in sorted(set(files.values()))]
+    stamps = [
+        [str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns] for path in sorted(set(files.values()))
+    ]
     images = decoded(cached(cache, "arrays", stamps, lambda: _read(files)))
     channels, height, width = images.train.images.shape[1:]
     return Dataset(

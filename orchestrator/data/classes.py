@@ -45,7 +45,8 @@ def _number(dataset: Dataset, item: str | int) -> int:
         if item in dataset.classes:
             return dataset.classes.index(item)
         close = nearest(item, dataset.classes)
-        hint = f"did you mean {close!r}?" if close else f"its classes: {', '.join(dataset.classes)}"
+        more = ", ..." if len(dataset.classes) > 20 else ""
+        hint = f"did you mean {close!r}?" if close else f"its classes: {', '.join(dataset.classes[:20])}{more}"
         raise DataError(f"data.classes has {item!r}, which is no class of {dataset.name}", hint=hint)
     if not 0 <= item < len(dataset.classes):
         raise DataError(

@@ -78,7 +78,7 @@ def decode(
         return Bundle(tensors, {"mean": mean, "std": std})
 
     stamps = [[part, file, label, *tree.stamps[file]] for part, files in parts.items() for file, label in files]
-    bundle = cached(cache, name, [stamps, channels, image_size], make)
+    bundle = cached(cache, name, [str(tree.where.resolve()), stamps, channels, image_size], make)
     return decoded(bundle)
 
 
