@@ -88,7 +88,7 @@ def without_effect(spec: ExperimentSpec, values: Mapping[str, Any]) -> tuple[lis
         every = f"it is {how}" + (" in every variant" if spec.search.variants else "")
         if len(own) < len(arms):
             some.append(Problem(path, f"has no effect in {', '.join(own)}: it is {how} there", hint=hint))
-        elif path.startswith("training.") and any(_teaches_alike(spec, arm) for arm in arms):
+        elif path.partition(".")[0] == "training" and any(_teaches_alike(spec, arm) for arm in arms):
             some.append(Problem(path, f"has an effect on the teacher's training alone: {every}", hint=hint))
         else:
             none.append(Problem(path, f"has no effect: {every}", hint=hint))

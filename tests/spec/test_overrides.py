@@ -203,6 +203,8 @@ def test_a_value_that_only_the_teacher_takes_is_a_warning(caplog) -> None:
     load_spec(alike, [f"{LR}=0.1"])
     (message,) = caplog.messages
     assert f"{LR}: has an effect on the teacher's training alone: it is searched in every variant" in message
+    load_spec(alike | {"search": {"variants": {"a": {"set": {"training": {"epochs": 3}}}}}}, ["training={}"])
+    assert "training: has an effect on the teacher's training alone" in caplog.messages[1]
     # Where no variant has a teacher that learns, nothing takes it.
     assert refused(SPEC | {"teacher": {"model": "resnet14", "checkpoint": "x.safetensors"}}, f"{LR}=0.1")
     assert refused(alike | {"distillation": {"ce_weight": 1, "kd_weight": 0}, "search": ONLY["search"]}, f"{LR}=0.1")
