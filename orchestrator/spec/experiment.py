@@ -40,7 +40,7 @@ def put(tree: dict[str, Any], keys: Sequence[str], value: Any) -> None:
     """
     node: Any = tree
     for key, following in itertools.pairwise(keys):
-        place = int(key) if isinstance(node, list) else key
+        place: Any = int(key) if isinstance(node, list) else key
         inner = node[place] if isinstance(node, list) else node.get(key)
         node[place] = list(inner) if _has_item(inner, following) else dict(inner) if isinstance(inner, dict) else {}
         node = node[place]
@@ -132,7 +132,7 @@ class ExperimentSpec(RunSpec):
     @property
     def hash(self) -> str:
         """Identifies the results: everything but name, download, resources, budget and tracking, defaults included."""
-        apart = {"name": True, "data": {"download"}, "resources": True, "budget": True, "tracking": True}
+        apart: dict[str, Any] = {"name": True, "data": {"download"}, "resources": True, "budget": True, "tracking": True}
         return digest(self.model_dump(exclude=apart))
 
     @property
