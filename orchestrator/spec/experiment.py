@@ -44,7 +44,8 @@ def put(tree: dict[str, Any], keys: Sequence[str], value: Any) -> None:
         inner = node[place] if isinstance(node, list) else node.get(key)
         node[place] = list(inner) if _has_item(inner, following) else dict(inner) if isinstance(inner, dict) else {}
         node = node[place]
-    node[int(keys[-1]) if isinstance(node, list) else keys[-1]] = copy.deepcopy(value)
+    last: Any = int(keys[-1]) if isinstance(node, list) else keys[-1]
+    node[last] = copy.deepcopy(value)
 
 
 def _has_item(node: Any, key: str) -> bool:
@@ -132,7 +133,13 @@ class ExperimentSpec(RunSpec):
     @property
     def hash(self) -> str:
         """Identifies the results: everything but name, download, resources, budget and tracking, defaults included."""
-        apart: dict[str, Any] = {"name": True, "data": {"download"}, "resources": True, "budget": True, "tracking": True}
+        apart: dict[str, Any] = {
+            "name": True,
+            "data": {"download"},
+            "resources": True,
+            "budget": True,
+            "tracking": True,
+        }
         return digest(self.model_dump(exclude=apart))
 
     @property
