@@ -103,7 +103,8 @@ class View(Watcher):
         if self.loading:
             return LOADING
         phases = {record.trial.phase for record in self.records.values() if record.status is Status.RUNNING}
-        return " and ".join(text for phase, text in STAGES.items() if phase in phases) or self.stage
+        otherwise = "finishing" if self._heard else self.stage
+        return " and ".join(text for phase, text in STAGES.items() if phase in phases) or otherwise
 
     def saving(self) -> str:
         """What happens after a first Ctrl-C."""
@@ -128,7 +129,7 @@ class View(Watcher):
         return time.monotonic() - self._begin
 
     def seconds_left(self) -> float | None:
-        """From the rate of student-epochs so far; None before there is one."""
+        """From the rate of student-epochs so far; None before there is one, and where nothing is left."""
         if self.plan is None or self._first_epoch is None or self._epochs_seen < 10:
             return None
         done_or_cut = 0
@@ -137,7 +138,7 @@ class View(Watcher):
                 whole = self.plan.by_name[record.trial.variant].max_epochs
                 done_or_cut += whole if record.status.ended else record.epochs
         left = max(self.plan.student_epochs - done_or_cut, 0)
-        return left * (time.monotonic() - self._first_epoch) / self._epochs_seen
+        return left * (time.monotonic() - self._first_epoch) / self._epochs_seen if left else None
 
     def results(self) -> Results | None:
         return Results(self.plan.spec, self.records) if self.plan else None

@@ -99,6 +99,8 @@ def test_nothing_happens_at_first_because_the_workers_load(home: Home, plain: Pl
     plain.on_start(running(second))
     assert lines(plain).count(LOADING) == 1
     assert plain.now() == "stage 1: search"
+    plain.on_end(second)
+    assert plain.now() == "finishing"
 
 
 @pytest.mark.parametrize("ends", ["epoch", "failure"])

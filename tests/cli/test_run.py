@@ -1,0 +1,83 @@
+"""run, with an experiment's folder written in place of training: what stands at its end."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from experiments_on_disk import SPEC, failed, plan_of, search, store_teacher, whole, write
+
+from orchestrator.analysis.results import Results
+from orchestrator.cli import main
+from orchestrator.search.trials import Record
+from orchestrator.store.home import Home
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Any:
+    """Runs an experiment that leaves these records, and students of these trials; gives exit code and output."""
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.yaml").write_text(yaml.safe_dump(SPEC))
+    home = Home("home")
+
+    def run(records: list[Record], students: tuple[str, ...] = ()) -> tuple[int, str]:
+        def leave(spec: Any, *args: Any, **options: Any) -> Results:
+            folder = write(home, plan_of(), records)
+            for trial in students:
+                folder.trial(trial).path.mkdir(parents=True)
+                folder.trial(trial).weights.touch()
+            return Results(spec, folder.records())
+
+        monkeypatch.setattr("orchestrator.execution.runner.run_experiment", leave)
+        with pytest.raises(SystemExit) as caught:
+            main(["run", "tiny.yaml", "--home", "home"])
+        return int(caught.value.code or 0), capfd.readouterr().out
+
+    return run
+
+
+def test_a_run_ends_with_the_comparison_and_where_its_students_are(run: Any) -> None:
+    plan = plan_of()
+    store_teacher(Home("home"), plan)
+    code, out = run(whole(plan, with_teacher=False), ("kd-final-1", "alone-final-3"))
+    assert code == 0
+    assert "Teacher found again: 71.20 % on validation images." in out
+    line = next(line for line in out.splitlines() if line.startswith("Trained students: "))
+    pattern = line.removeprefix("Trained students: ")
+    assert pattern.startswith(f"home/experiments/{plan.spec.id}/")
+    assert sorted(path.parent.name for path in Path().glob(pattern)) == ["alone-final-3", "kd-final-1"]
+    assert "To go on" not in out
+
+
+def test_without_students_there_is_no_path(run: Any) -> None:
+    _, out = run(whole(plan_of()))
+    assert "Trained students" not in out
+
+
+def test_a_run_whose_trials_all_failed_says_how_to_go_on(run: Any) -> None:
+    plan = plan_of()
+    code, out = run([failed(search(plan, name, n), "the loss is NaN") for name in ("alone", "kd") for n in range(2)])
+    assert code == 1
+    assert "4 trials failed" in out
+    # The words that were typed, not the folder's copy of the spec.
+    home = Path("home").absolute()
+    assert f"change the spec, or start over with: orchestrator run tiny.yaml --home {home} --fresh\n" in out
+
+
+def test_results_are_shown_without_what_trains_them(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    plan = plan_of()
+    write(home, plan, whole(plan))
+    probe = (
+        "import sys; from orchestrator.cli import main\n"
+        f"try: main(['results', '--home', {str(home.path)!r}])\n"
+        "finally: print(sorted({'scipy.stats', 'torch', 'ray', 'mlflow', 'pandas'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "81.00 ± 1.00" in done.stdout
+    assert done.stdout.endswith("[]\n")
