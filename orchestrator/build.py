@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from orchestrator.catalog import ADJUSTMENTS, OPTIMIZERS, SCHEDULES, TEMPERATURES
+from orchestrator.catalog import ADJUSTMENTS, FEATURE_LOSSES, OPTIMIZERS, SCHEDULES, TEMPERATURES
 from orchestrator.data import Augmentation, Dataset, Images, load_dataset, stratified_split, stratified_subset
 from orchestrator.data.classes import keep_classes
 from orchestrator.data.jitter import ColorJitter
@@ -18,14 +19,19 @@ from orchestrator.data.noise import noisy_labels
 from orchestrator.data.policy import POLICIES
 from orchestrator.distillation.adjustment import NoAdjustment
 from orchestrator.distillation.criterion import Criterion
+from orchestrator.distillation.features import DefaultLayers, FeatureTerm, Setup
 from orchestrator.distillation.temperature import ConstantTemperature
-from orchestrator.errors import CheckpointError, DataError
+from orchestrator.errors import CheckpointError, DataError, RegistryError
 from orchestrator.models import build_model
+from orchestrator.models.average import AveragedTeacher
+from orchestrator.models.taps import EMBEDDING, feature_shapes, stage_layers
 from orchestrator.spec.base import PluginSection, Section, location
 from orchestrator.spec.data import DataSpec, subset_rule
 from orchestrator.spec.distillation import DistillationSpec
 from orchestrator.spec.experiment import RunSpec
-from orchestrator.spec.model import ModelSpec
+from orchestrator.spec.features import FeatureSection, FeatureSpec
+from orchestrator.spec.model import ModelSpec, TeacherSpec
+from orchestrator.spec.scheme import Ensemble, SchemeSpec
 from orchestrator.spec.training import TrainingSpec
 from orchestrator.training import (
     SINGLE,
@@ -38,7 +44,7 @@ from orchestrator.training import (
     resolve_precision,
 )
 
-_SPLIT, _STUDENT_SUBSET, _TEACHER_SUBSET, _STUDENT_INIT, _TEACHER_INIT, _LABEL_NOISE = range(6)
+_SPLIT, _STUDENT_SUBSET, _TEACHER_SUBSET, _STUDENT_INIT, _TEACHER_INIT, _LABEL_NOISE, _FEATURE_INIT = range(7)
 """Streams of the experiment's seed, so that no choice depends on another."""
 
 
@@ -148,16 +154,21 @@ def build_teacher(run: RunSpec, dataset: Dataset) -> nn.Module:
     return build_network(run.teacher, dataset, _stream(run.seed, _TEACHER_INIT))
 
 
-def load_teacher(run: RunSpec, path: Path, network: nn.Module) -> None:
+def join_teachers(scheme: SchemeSpec, networks: Sequence[nn.Module]) -> nn.Module:
+    """One network that answers for all."""
+    return AveragedTeacher(networks, scheme.average) if isinstance(scheme, Ensemble) else networks[0]
+
+
+def load_teacher(teacher: TeacherSpec, path: Path, network: nn.Module) -> None:
     """Copy a teacher's weights into its network: those of stage 0, or those that `teacher.checkpoint` names.
 
     `path` is where they lie on this machine. Raises `CheckpointError` that names the field where they do not fit.
     """
-    if run.teacher is None or run.teacher.checkpoint is None:
+    if teacher.checkpoint is None:
         load_weights(path, network)
         return
     try:
-        load_pretrained(path, network, run.teacher.key_mapping)
+        load_pretrained(path, network, teacher.key_mapping)
     except CheckpointError as error:
         raise CheckpointError(f"teacher.checkpoint: {error.message}", hint=error.hint) from error
 
@@ -170,6 +181,57 @@ def build_criterion(distillation: DistillationSpec) -> Criterion:
         TEMPERATURES[distillation.temperature.method](**_arguments(distillation.temperature, "method")),
         ADJUSTMENTS[distillation.adjustment.rule](**_arguments(distillation.adjustment, "rule")),
     )
+
+
+def build_features(
+    run: RunSpec, student: nn.Module, teacher: nn.Module, train: Images, device: torch.device
+) -> tuple[FeatureTerm, ...]:
+    """The feature losses of a run, for networks on `device`; their initial weights depend on the seed alone.
+
+    Raises `RegistryError` that names the entry whose layers do not exist or do not suit its method.
+    """
+    terms = []
+    for number, section in enumerate(run.distillation.features):
+        try:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(_stream(run.seed, _FEATURE_INIT))
+                terms.append(_feature_term(section, student, teacher, train, device))
+        except RegistryError as error:
+            raise RegistryError(f"distillation.features.{number}: {error.message}", hint=error.hint) from error
+        except ValueError as error:
+            raise RegistryError(f"distillation.features.{number}: {error}") from error
+    return tuple(terms)
+
+
+def _feature_term(
+    section: FeatureSpec, student: nn.Module, teacher: nn.Module, train: Images, device: torch.device
+) -> FeatureTerm:
+    factory = FEATURE_LOSSES[section.method]
+    usual: DefaultLayers = getattr(factory, "default_layers", "stages")
+    example = torch.zeros(1, *train.images.shape[1:], device=device)
+    networks, named = (student, teacher), (section.layers, section.teacher_layers)
+    layers = [
+        tuple(given or _usual_layers(usual, network, networks)) for network, given in zip(networks, named, strict=True)
+    ]
+    shapes = [feature_shapes(network, wanted, example) for network, wanted in zip(networks, layers, strict=True)]
+    shapes_student, shapes_teacher = (
+        [found[layer] for layer in wanted] for found, wanted in zip(shapes, layers, strict=True)
+    )
+    setup = Setup(shapes_student, shapes_teacher, train.labels)
+    shared = set(FeatureSection.model_fields)
+    options = section.options if isinstance(section, PluginSection) else section.model_dump(exclude={"method", *shared})
+    loss = factory(setup, **options).to(device)
+    return FeatureTerm(section.method, loss, section.weight, layers[0], layers[1], section.warmup_epochs)
+
+
+def _usual_layers(which: DefaultLayers, network: nn.Module, networks: Sequence[nn.Module]) -> list[str]:
+    """The network's layers for a method; of a network with more stages than the other, the deeper ones count."""
+    if which == "embedding":
+        return [EMBEDDING]
+    count = min(len(stage_layers(other)) for other in networks)
+    stages = list(stage_layers(network)[-count:])
+    picked = {"middle": [stages[count // 2]], "last": stages[-1:]}.get(which, stages)
+    return [*picked, EMBEDDING] if which == "stages_and_embedding" else picked
 
 
 def build_student_run(
@@ -221,15 +283,18 @@ def _training_run(
     network.to(world.device)
     if teacher is not None:
         teacher.to(world.device)
+    features = () if teacher is None else build_features(run, network, teacher, train, world.device)
+    parameters = [*network.parameters(), *(p for term in features for p in term.loss.parameters())]
     optimizer, schedule = training.optimizer, training.schedule
     return TrainingRun(
         network,
         criterion,
-        OPTIMIZERS[optimizer.method](network.parameters(), **_arguments(optimizer, "method")),
+        OPTIMIZERS[optimizer.method](parameters, **_arguments(optimizer, "method")),
         SCHEDULES[schedule.method](training.epochs, **_arguments(schedule, "method")),
         TrainingSettings(training.epochs, training.batch_size, run.seed, precision, training.gradient_clip),
         TrainingData(train, splits.val, dataset.mean, dataset.std, augmentation),
         teacher=teacher,
+        features=features,
         world=world,
         trial=trial,
     )

@@ -12,8 +12,9 @@ from torch.nn import functional
 from orchestrator import names
 from orchestrator.distillation._logits import at_least_float32, check_logits, check_target
 from orchestrator.distillation.adjustment import Adjustment, wrong_predictions
+from orchestrator.distillation.batch import ALONE, Mix, Workers
 from orchestrator.distillation.losses import soft_target_loss, soften
-from orchestrator.distillation.temperature import GlobalMean, Temperature
+from orchestrator.distillation.temperature import Temperature
 
 
 @dataclass(frozen=True)
@@ -99,15 +100,18 @@ class Criterion:
         logits_student: Tensor,
         logits_teacher: Tensor | None,
         target: Tensor,
-        global_mean: GlobalMean | None = None,
+        *,
+        workers: Workers = ALONE,
+        mix: Mix | None = None,
     ) -> CriterionOutput:
-        """The loss of this worker's samples, averaged over them.
+        """The loss of one process's samples: see `Workers.share_of_mean` for how processes' losses add up.
 
         Args:
             logits_student: [B, C]; the only argument that receives gradient.
             logits_teacher: [B, C], or None where `needs_teacher` is False.
             target: [B], labels.
-            global_mean: mean of a [B] over the global batch; None for one worker.
+            workers: how the global batch is spread over processes.
+            mix: second labels, where images are blended from two.
 
         Returns:
             Losses in float32 (float64 for float64 logits), also under autocast.
@@ -118,7 +122,7 @@ class Criterion:
         check_logits(logits_student=logits_student)
         check_target(logits_student, target)
         logits_student = at_least_float32(logits_student)
-        loss_ce = functional.cross_entropy(logits_student, target)
+        loss_ce = workers.share_of_mean(functional.cross_entropy(logits_student, target, reduction="none"))
         if logits_teacher is None:
             if self.needs_teacher:
                 raise ValueError(f"logits_teacher is None, but kd_weight is {self.kd_weight} and needs them")
@@ -127,12 +131,12 @@ class Criterion:
 
         check_logits(logits_student=logits_student, logits_teacher=logits_teacher)
         with torch.no_grad():
-            tau, clamped_low, clamped_high = self.temperature(logits_student, logits_teacher, global_mean or torch.mean)
+            tau, clamped_low, clamped_high = self.temperature(logits_student, logits_teacher, workers.mean)
             wrong = wrong_predictions(logits_teacher, target)
             log_probs = soften(self.adjustment.adjust_logits(logits_teacher, target), tau)
             log_probs = self.adjustment.adjust_log_probs(log_probs, wrong, target)
             adjusted = self.adjustment.adjusted(wrong)
-        loss_kd = soft_target_loss(logits_student, log_probs, tau)
+        loss_kd = workers.share_of_mean(soft_target_loss(logits_student, log_probs, tau, "none"))
         return CriterionOutput(
             total=self.ce_weight * loss_ce + self.kd_weight * loss_kd,
             loss_ce=loss_ce.detach(),

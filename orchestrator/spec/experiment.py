@@ -15,6 +15,7 @@ from orchestrator.spec.base import Section, broken_rule
 from orchestrator.spec.data import DataSpec
 from orchestrator.spec.distillation import DistillationSpec
 from orchestrator.spec.model import StudentSpec, TeacherSpec
+from orchestrator.spec.scheme import Ensemble, Mutual, SchemeSpec, SingleTeacher
 from orchestrator.spec.resources import BudgetSpec, ResourcesSpec
 from orchestrator.spec.search import SearchSpec
 from orchestrator.spec.tracking import TrackingSpec
@@ -80,6 +81,9 @@ class RunSpec(Section):
     data: DataSpec = Field(description="The images.")
     teacher: TeacherSpec | None = Field(None, description="The network that is distilled from.")
     student: StudentSpec = Field(description="The network that is trained in every trial.")
+    scheme: SchemeSpec = Field(
+        SingleTeacher(), description="Who teaches: single, teacher_assistants, born_again, ensemble or mutual."
+    )
     distillation: DistillationSpec = Field(DistillationSpec(), description="The loss.")
     training: TrainingSpec = Field(TrainingSpec(), description="How the student is trained.")
 
@@ -97,8 +101,23 @@ class RunSpec(Section):
             raise broken_rule("teacher.train_samples", rule, self.teacher.train_samples)
         return self
 
+    @model_validator(mode="after")
+    def _scheme_fits(self) -> Self:
+        if isinstance(self.scheme, Mutual) and self.distillation.kd_weight == 0:
+            raise broken_rule("scheme.method", "peers learn from each other by distillation.kd_weight, which is 0", "mutual")
+        if isinstance(self.scheme, Mutual) and self.distillation.features:
+            rule = "has no finished teacher, whose features could be matched; remove distillation.features"
+            raise broken_rule("scheme.method", rule, "mutual")
+        if isinstance(self.scheme, Ensemble) and self.distillation.features:
+            rule = "averages outputs, and features cannot be averaged; remove distillation.features"
+            raise broken_rule("scheme.method", rule, "ensemble")
+        return self
+
     @property
     def needs_teacher(self) -> bool:
+        """Whether a finished network is learnt from."""
+        if isinstance(self.scheme, Mutual):
+            return False
         return self.distillation.kd_weight > 0 or bool(self.distillation.features)
 
     @property

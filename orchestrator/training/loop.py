@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,9 +16,13 @@ from torch.optim import Optimizer
 
 from orchestrator import names
 from orchestrator.data import Augmentation, Images, normalise
+from orchestrator.distillation.batch import Batch
 from orchestrator.distillation.criterion import Criterion
+from orchestrator.distillation.features import FeatureTerm
 from orchestrator.errors import CheckpointError, DataError, DivergenceError
+from orchestrator.models.taps import Tap
 from orchestrator.training.evaluate import NonFiniteLogitsError, evaluate
+from orchestrator.training.learner import Learner
 from orchestrator.training.meter import EpochMeter
 from orchestrator.training.optim import Schedule
 from orchestrator.training.precision import Precision, autocast
@@ -74,12 +78,13 @@ class TrainingData:
 class TrainingRun:
     """One student's training, epoch by epoch, from the weights it comes with or from a restored state.
 
-    Student and teacher must be on `world.device`; the run moves the images there, lays both networks'
-    weights out as channels_last, puts the teacher in eval mode for good and never gives it a gradient.
+    Student, teacher and feature losses must be on `world.device`; the run moves the images there, lays both
+    networks' weights out as channels_last, puts the teacher in eval mode for good and never gives it a gradient.
+    The optimizer has the parameters of the feature losses beside the student's.
 
-    With several processes every process makes the same calls, and the student is wrapped in
-    DistributedDataParallel, after it was made channels_last. The result does not depend on the number of
-    processes, up to rounding, if the student's norms do not depend on how a batch is shared.
+    With several processes every process makes the same calls, with the same initial weights; the run itself
+    averages gradients over them. The result does not depend on the number of processes, up to rounding, if no
+    norm of the student or of a connector depends on how a batch is shared.
 
     `trial` names the run in errors. `should_stop` is asked between batches, at most every 0.2 s.
     Raises `DataError` when a batch has fewer samples than there are processes.
@@ -95,12 +100,14 @@ class TrainingRun:
         data: TrainingData,
         *,
         teacher: nn.Module | None = None,
+        features: Sequence[FeatureTerm] = (),
         world: World = SINGLE,
         trial: str = "training",
         should_stop: Callable[[], bool] | None = None,
     ) -> None:
-        if criterion.needs_teacher and teacher is None:
-            raise ValueError("the criterion needs a teacher")
+        needs_teacher = criterion.needs_teacher or bool(features)
+        if needs_teacher and teacher is None:
+            raise ValueError("the criterion or a feature loss needs a teacher")
         smallest_batch = len(data.train) % settings.batch_size or settings.batch_size
         if smallest_batch < world.size:
             raise DataError(
@@ -109,10 +116,18 @@ class TrainingRun:
                 hint="choose another training.batch_size or fewer workers",
             )
         self.student = student
-        self.teacher = teacher.eval() if teacher is not None and criterion.needs_teacher else None
+        self.teacher = teacher.eval() if teacher is not None and needs_teacher else None
+        self.features = tuple(features)
         # Faster at every size measured, 8 x 8 up; batches follow the weights' layout of their own accord.
-        for network in filter(None, (self._network, self.teacher)):
+        for network in filter(None, (self.student, self.teacher)):
             network.to(memory_format=torch.channels_last)
+        learner = Learner(student, features)
+        self._connectors = learner.features
+        # Running statistics are shared before each validation instead of in every step.
+        self._learner = DistributedDataParallel(learner, broadcast_buffers=False) if world.size > 1 else learner
+        self._teacher_tap: Tap | None = None
+        if self.teacher is not None:
+            self._teacher_tap = Tap(self.teacher, [layer for term in features for layer in term.teacher_layers])
         self.criterion = criterion
         self.optimizer = optimizer
         self.schedule = schedule
@@ -144,16 +159,17 @@ class TrainingRun:
             len(self.data.train), generator=torch.Generator().manual_seed(_seed(settings.seed, epoch))
         ).to(world.device)
         batches = order.split(settings.batch_size)
-        meter = EpochMeter(world)
-        self.student.train()
+        meter = EpochMeter(world, [term.method for term in self.features])
+        self._learner.train()
         # A seed for each epoch makes dropout and its like continue exactly, with no generator state to save.
         with torch.random.fork_rng(devices=[world.device] if world.device.type == "cuda" else []):
             torch.manual_seed(_seed(settings.seed, epoch, world.rank))
             for step, batch in enumerate(batches):
                 self._stop_if_asked()
                 # Taken at the step's middle, neither a warm-up's first nor a cosine's last step is idle.
-                rate = self._set_rate(epoch + (step + 0.5) / len(batches))
-                self._step(batch, meter)
+                progress = epoch + (step + 0.5) / len(batches)
+                rate = self._set_rate(progress)
+                self._step(batch, progress, meter)
         metrics = meter.read(self.trial, epoch + 1)
         metrics[names.LEARNING_RATE] = rate
         metrics[names.THROUGHPUT] = len(order) / (time.perf_counter() - started)
@@ -169,7 +185,8 @@ class TrainingRun:
             {
                 "epoch": self.epoch,
                 "best": self.best,
-                "student": self._network.state_dict(),
+                "student": self.student.state_dict(),
+                "features": self._connectors.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
             }
         )
@@ -177,18 +194,15 @@ class TrainingRun:
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from a `state`; raises `CheckpointError` when it is not of a run like this one."""
         try:
-            self._network.load_state_dict(state["student"])
+            self.student.load_state_dict(state["student"])
+            self._connectors.load_state_dict(state["features"])
             # The optimizer would otherwise go on writing into the caller's tensors.
             self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
             self.epoch, self.best = state["epoch"], state["best"]
         except (KeyError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"{self.trial}: the checkpoint does not fit the run: {error}") from error
 
-    @property
-    def _network(self) -> nn.Module:
-        return self.student.module if isinstance(self.student, DistributedDataParallel) else self.student
-
-    def _step(self, batch: Tensor, meter: EpochMeter) -> None:
+    def _step(self, batch: Tensor, progress: float, meter: EpochMeter) -> None:
         """One update from the samples `batch`, int64 [B], of which this process takes its share."""
         settings, world, train = self.settings, self.world, self.data.train
         start, end = world.share(len(batch))
@@ -198,20 +212,26 @@ class TrainingRun:
             train.images.index_select(0, indices), indices, seed=settings.seed, view=self.epoch
         )
         inputs = normalise(images, self.data.mean, self.data.std)
-        logits_teacher = None
-        if self.teacher is not None:
+        part = Batch(target, indices, self.epoch, settings.seed, workers=world.workers(len(batch)))
+        logits_teacher: Tensor | None = None
+        features_teacher: dict[str, Tensor] = {}
+        if self._teacher_tap is not None:
             with torch.no_grad(), autocast(settings.precision, world.device):
-                logits_teacher = self.teacher(inputs)
+                logits_teacher, features_teacher = self._teacher_tap(inputs)
         with autocast(settings.precision, world.device):
-            logits = self.student(inputs)
-        output = self.criterion(logits, logits_teacher, target, lambda weights: world.sum(weights.sum()) / len(batch))
-        # Gradients are averaged over processes whose shares of the batch may differ by a sample.
-        (output.total * (len(indices) * world.size / len(batch))).backward()
+            logits, feature_losses = self._learner(inputs, features_teacher, part)
+        if not self.criterion.needs_teacher:
+            logits_teacher = None
+        output = self.criterion(logits, logits_teacher, target, workers=part.workers)
+        total = output.total
+        for term in self.features:
+            total = total + term.weight_at(progress) * feature_losses[term.method]
+        total.backward()
         if settings.gradient_clip is not None:
-            nn.utils.clip_grad_norm_(self.student.parameters(), settings.gradient_clip)
+            nn.utils.clip_grad_norm_(self._learner.parameters(), settings.gradient_clip)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        meter.add(output, logits, target)
+        meter.add(output, logits, target, total, feature_losses)
 
     def _set_rate(self, progress: float) -> float:
         """Set the learning rates for `progress`, in epochs; returns the first group's."""
@@ -221,10 +241,10 @@ class TrainingRun:
         return self._base_rates[0] * factor
 
     def _validate(self, steps: int) -> dict[str, float]:
-        self.world.share_buffers(self._network)
+        self.world.share_buffers(self.student)
         try:
             loss, acc1 = evaluate(
-                self._network,
+                self.student,
                 self.data.val,
                 self.data.mean,
                 self.data.std,

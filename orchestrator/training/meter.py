@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import torch
 from torch import Tensor
 
@@ -15,20 +17,32 @@ _QUANTILES = {names.TEMPERATURE_P10: 0.1, names.TEMPERATURE_P50: 0.5, names.TEMP
 
 
 class EpochMeter:
-    """Collects one epoch; no method but `read` makes the host wait for the device."""
+    """Collects one epoch; no method but `read` makes the host wait for the device.
 
-    def __init__(self, world: World) -> None:
+    `features` are the methods of the feature losses, whose losses come with every batch.
+    """
+
+    def __init__(self, world: World, features: Sequence[str] = ()) -> None:
         self._world = world
+        self._features = tuple(features)
+        self._names = (*_LOSSES, *map(names.feature_loss, features))
         self._batch_sizes: list[int] = []
         self._losses: list[Tensor] = []
         self._correct: list[Tensor] = []
         self._temperatures: list[Tensor] = []
         self._flags: dict[str, list[Tensor]] = {}
 
-    def add(self, output: CriterionOutput, logits: Tensor, target: Tensor) -> None:
-        """Record this process's part of a batch: the criterion's output, logits [B, C] and labels [B]."""
+    def add(
+        self, output: CriterionOutput, logits: Tensor, target: Tensor, total: Tensor, features: Mapping[str, Tensor]
+    ) -> None:
+        """Record this process's part of a batch.
+
+        The criterion's output, logits [B, C], labels [B], the loss that was differentiated, and the unweighted
+        feature losses by method.
+        """
         self._batch_sizes.append(len(target))
-        self._losses += [output.total.detach(), output.loss_ce, output.loss_kd]
+        self._losses += [total.detach(), output.loss_ce, output.loss_kd]
+        self._losses += [features[method].detach() for method in self._features]
         self._correct.append(logits.detach().argmax(1) == target)
         if output.temperature is not None:
             self._temperatures.append(output.temperature)
@@ -48,7 +62,8 @@ class EpochMeter:
         """
         device = self._losses[0].device
         weights = torch.tensor(self._batch_sizes, dtype=torch.float64, device=device)
-        losses = torch.stack(self._losses).view(-1, len(_LOSSES)).double() * weights[:, None]
+        # A process's losses are its addends of the batch's, times the processes.
+        losses = torch.stack(self._losses).view(-1, len(self._names)).double() / self._world.size
         counts = torch.stack(
             [
                 weights.sum(),
@@ -56,12 +71,13 @@ class EpochMeter:
             ]
         )
         losses, counts = self._world.sum(losses), self._world.sum(counts)
+        losses = losses * self._world.sum(weights)[:, None]
 
         diverged = (~losses.isfinite().all(1)).nonzero()
         if len(diverged):
             raise DivergenceError(f"{trial}: the training loss", epoch=epoch, step=int(diverged[0]) + 1)
         samples, correct, *flag_counts = counts.tolist()
-        metrics = dict(zip(_LOSSES, (losses.sum(0) / samples).tolist(), strict=True))
+        metrics = dict(zip(self._names, (losses.sum(0) / samples).tolist(), strict=True))
         metrics[names.TRAIN_ACC1] = 100 * correct / samples
         for name, count in zip(self._flags, flag_counts, strict=True):
             is_share = name in (names.TEMPERATURE_CLAMPED_LOW, names.TEMPERATURE_CLAMPED_HIGH)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+from orchestrator.distillation.batch import ALONE, Workers
 
 _CPU = torch.device("cpu")
 
@@ -42,15 +45,13 @@ class World:
         """`values` ([n, ...], n may differ) of all processes, one rank after the other."""
         if self.size == 1:
             return values
-        parts: list[Tensor] = [values] * self.size
-        lengths = [torch.zeros(1, dtype=torch.int64, device=values.device) for _ in parts]
+        lengths = [torch.zeros(1, dtype=torch.int64, device=values.device) for _ in range(self.size)]
         dist.all_gather(lengths, torch.tensor([len(values)], device=values.device))
-        counts = [int(length) for length in lengths]
-        padded = values.new_zeros(max(counts), *values.shape[1:])
-        padded[: len(values)] = values
-        parts = [torch.empty_like(padded) for _ in counts]
-        dist.all_gather(parts, padded)
-        return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+        return _gather(values, [int(length) for length in lengths])
+
+    def workers(self, count: int) -> Workers:
+        """How a batch of `count` samples is spread over the processes, by `share`; needs `count` >= `size`."""
+        return ALONE if self.size == 1 else _Sharing(self, count)
 
     def share_buffers(self, model: nn.Module) -> None:
         """Give all processes the buffers of rank 0: running statistics are each process's own until then."""
@@ -61,3 +62,46 @@ class World:
 
 SINGLE = World()
 """One process on the CPU."""
+
+
+class _Sharing(Workers):
+    """A batch of `batch_size` samples that the processes of `world` share by `World.share`."""
+
+    def __init__(self, world: World, batch_size: int) -> None:
+        self.count = world.size
+        self._world = world
+        self._batch_size = batch_size
+
+    def mean(self, values: Tensor) -> Tensor:
+        return self._world.sum(values.detach().sum()) / self._batch_size
+
+    def share_of_mean(self, values: Tensor) -> Tensor:
+        return values.sum() * (self.count / self._batch_size)
+
+    def gather(self, values: Tensor) -> Tensor:
+        shares = [World(rank, self.count).share(self._batch_size) for rank in range(self.count)]
+        gathered: Tensor = _Gather.apply(values, shares, self._world.rank)
+        return gathered
+
+
+class _Gather(torch.autograd.Function):
+    """All processes' values; its backward needs no communication, because all have the same gradient to give."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, shares: list[tuple[int, int]], rank: int) -> Tensor:
+        ctx.share, ctx.size = shares[rank], len(shares)
+        return _gather(values, [end - start for start, end in shares])
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        start, end = ctx.share
+        return gradient[start:end] * ctx.size, None, None
+
+
+def _gather(values: Tensor, counts: list[int]) -> Tensor:
+    """`values` of all processes in the order of ranks; rank r has `counts[r]` of them."""
+    padded = values.new_zeros(max(counts), *values.shape[1:])
+    padded[: len(values)] = values
+    parts = [torch.empty_like(padded) for _ in counts]
+    dist.all_gather(parts, padded)
+    return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])

@@ -11,6 +11,7 @@ from orchestrator.distillation.adjustment import (
     label_smoothing_targets,
     probability_shift,
 )
+from orchestrator.distillation.batch import Workers
 from orchestrator.distillation.criterion import Criterion
 from orchestrator.distillation.losses import kd_loss
 from orchestrator.distillation.temperature import (
@@ -177,12 +178,24 @@ def test_no_call_waits_for_values_on_the_device(temperature, adjustment):
     assert all(part.shape == () for part in output.parts.values())
 
 
+class Half(Workers):
+    """One of two processes with half of the batch each, told the mean of the whole."""
+
+    count = 2
+
+    def __init__(self, mean):
+        self._mean = mean
+
+    def mean(self, values):
+        return self._mean
+
+
 def test_halves_with_the_global_mean_average_to_the_whole():
     student, teacher, target = batch()
     criterion = Criterion(0.1, 0.9, DYNAMIC, ProbabilityShift())
     global_mean = flsw_weights(student, teacher, 1).mean()
     halves = [
-        criterion(student[half], teacher[half], target[half], lambda weights: global_mean)
+        criterion(student[half], teacher[half], target[half], workers=Half(global_mean))
         for half in (slice(0, 8), slice(8, 16))
     ]
     whole = criterion(student, teacher, target)

@@ -6,7 +6,6 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import multiprocessing
-from torch.nn.parallel import DistributedDataParallel
 from training_runs import DISTILL, make_run, network, training_data, without_times
 
 from orchestrator import names
@@ -18,9 +17,8 @@ EPOCHS = 2
 
 
 def _train(world: World, lr: float = 0.05, norm: str = "group") -> tuple[list[dict[str, float]], dict[str, Any]]:
-    student = network(norm=norm).to(memory_format=torch.channels_last)
     run = make_run(
-        DistributedDataParallel(student) if world.size > 1 else student,
+        network(norm=norm),
         DISTILL,
         lr=lr,
         epochs=EPOCHS,
@@ -29,6 +27,26 @@ def _train(world: World, lr: float = 0.05, norm: str = "group") -> tuple[list[di
         world=world,
     )
     return [without_times(run.train_epoch()) for _ in range(EPOCHS)], run.state()
+
+
+def _gradient_through_workers(world: World) -> dict[str, Any]:
+    """What `Workers` gives for five samples, and the gradient as DistributedDataParallel averages it."""
+    weight = torch.tensor([0.5, -1.0, 2.0], dtype=torch.float64, requires_grad=True)
+    inputs = torch.arange(15, dtype=torch.float64).view(5, 3).sin()
+    start, end = world.share(5)
+    workers = world.workers(5)
+    outputs = inputs[start:end] * weight
+    gathered = workers.gather(outputs)
+    share = workers.share_of_mean(outputs.square().sum(1))
+    (share + (gathered @ gathered.T).exp().sum()).backward()
+    assert weight.grad is not None
+    return {
+        "count": workers.count,
+        "mean": workers.mean(outputs.sum(1)),
+        "gathered": gathered.detach(),
+        "share of mean": world.sum(share.detach()) / world.size,
+        "gradient": world.sum(weight.grad) / world.size,
+    }
 
 
 def _worker(rank: int, size: int, folder: str) -> None:
@@ -43,6 +61,7 @@ def _worker(rank: int, size: int, folder: str) -> None:
         diverged = (error.epoch, error.step)
     gathered = world.gather(torch.arange(rank + 1) + 10 * rank)
     result = {"history": history, "state": state, "diverged": diverged, "gathered": gathered.tolist()}
+    result["workers"] = _gradient_through_workers(world)
     result["batch_norm"] = _train(world, norm="batch")
     torch.save(result, Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()
@@ -56,6 +75,12 @@ def test_two_processes_give_the_result_of_one(tmp_path: Path) -> None:
     assert first["gathered"] == second["gathered"] == [0, 10, 11]
 
     _assert_validation_is_of_the_saved_weights([first["batch_norm"], second["batch_norm"]])
+
+    assert first["workers"].pop("count") == second["workers"].pop("count") == 2
+    alone = _gradient_through_workers(World())
+    for name, value in first["workers"].items():
+        torch.testing.assert_close(value, alone[name])
+        assert torch.equal(value, second["workers"][name])
 
     history, state = _train(World())
     for together, alone in zip(first["history"], history, strict=True):

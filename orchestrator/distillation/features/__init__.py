@@ -6,6 +6,6 @@ number of workers: losses of one sample are averaged over all workers' samples, 
 samples of all workers. All of it computes in float32, or float64 for float64 features, also under autocast.
 """
 
-from orchestrator.distillation.features.base import FeatureLoss, FeatureTerm, Setup, Shape
+from orchestrator.distillation.features.base import DefaultLayers, FeatureLoss, FeatureTerm, Setup, Shape
 
-__all__ = ["FeatureLoss", "FeatureTerm", "Setup", "Shape"]
+__all__ = ["DefaultLayers", "FeatureLoss", "FeatureTerm", "Setup", "Shape"]

@@ -1,0 +1,44 @@
+"""What one step differentiates: the student, and the feature losses with their connectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from orchestrator.distillation.batch import Batch
+from orchestrator.distillation.features import FeatureTerm
+from orchestrator.models.taps import Tap
+
+
+class Learner(nn.Module):
+    """The student and its feature losses as one module, so that data parallelism averages both's gradients.
+
+    Without features it does no more than the student.
+    """
+
+    def __init__(self, student: nn.Module, features: Sequence[FeatureTerm] = ()) -> None:
+        super().__init__()
+        self.student = student
+        self.features = nn.ModuleDict({term.method: term.loss for term in features})
+        self._terms = tuple(features)
+        self._tap = Tap(student, [layer for term in features for layer in term.layers])
+
+    def forward(
+        self, inputs: Tensor, teacher_features: dict[str, Tensor], batch: Batch
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Logits [B, C] of images [B, C', H, W], and by method the unweighted feature losses of the global batch.
+
+        `teacher_features` are the frozen teacher's for the same images, by layer. Logits and losses carry
+        gradient; see `Workers` for what each process holds of a loss.
+        """
+        logits, features = self._tap(inputs)
+        losses = {
+            term.method: term.loss(
+                [features[layer] for layer in term.layers],
+                [teacher_features[layer] for layer in term.teacher_layers],
+                batch,
+            )
+            for term in self._terms
+        }
+        return logits, losses
