@@ -2,8 +2,8 @@
 
 import pytest
 
-from orchestrator.search.plan import teacher_key
-from orchestrator.spec import load_spec
+from orchestrator.search.plan import make_plan
+from orchestrator.spec import ExperimentSpec, load_spec
 
 HEAD = """\
 name: tiny
@@ -16,6 +16,11 @@ BASE = {
     "teacher": {"model": "resnet14"},
     "student": {"model": "resnet8"},
 }
+
+
+def teacher_key(spec: ExperimentSpec) -> str:
+    (only,) = make_plan(spec).teachers
+    return only
 
 
 def test_every_option_is_read(load) -> None:
