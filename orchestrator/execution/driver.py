@@ -208,7 +208,9 @@ class Driver:
     def _info(self, trial: Trial) -> RunInfo:
         try:
             run = self.plan.run_of(trial)
-            resolved = own_values(trial.phase, run.model_dump(), has_teacher=run.needs_teacher)
+            resolved = own_values(
+                run.model_dump(), trains_teacher=trial.phase is Phase.TEACHER, has_teacher=run.needs_teacher
+            )
         except ValidationError:
             resolved = dict(trial.params)
         return RunInfo(

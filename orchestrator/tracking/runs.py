@@ -6,26 +6,26 @@ import getpass
 from collections.abc import Mapping
 from typing import Any
 
-from orchestrator.search.trials import Phase
 
-
-def own_values(phase: Phase, run: Mapping[str, Any], *, has_teacher: bool) -> dict[str, Any]:
+def own_values(run: Mapping[str, Any], *, trains_teacher: bool, has_teacher: bool) -> dict[str, Any]:
     """The sections of a resolved run, without the fields that have no part in it.
 
-    Runs are compared by these values: one that had no effect would tell two runs apart, or alike, that are not.
+    Runs are compared by these values: one that had no effect would tell two runs apart that are alike.
     """
-    if phase is Phase.TEACHER:
+    if trains_teacher:
         return {
             "seed": run["seed"],
             "data": _without(run["data"], "train_samples"),
             "teacher": _without(run["teacher"], "checkpoint"),
         }
-    if not has_teacher:
-        weights = {name: run["distillation"][name] for name in ("ce_weight", "kd_weight")}
-        return {**_without(run, "teacher"), "distillation": weights}
-    teacher = run["teacher"]
-    unused = ("checkpoint",) if teacher["checkpoint"] is None else ("training", "train_samples")
-    return {**run, "teacher": _without(teacher, *unused)}
+    values = dict(run)
+    teacher = values.pop("teacher")
+    if has_teacher:
+        unused = ("checkpoint",) if teacher["checkpoint"] is None else ("training", "train_samples")
+        values["teacher"] = _without(teacher, *unused)
+    if not run["distillation"]["kd_weight"]:
+        values["distillation"] = _without(run["distillation"], "temperature", "adjustment")
+    return values
 
 
 def source_tags(commit: str) -> dict[str, str]:
