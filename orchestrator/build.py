@@ -25,12 +25,13 @@ from orchestrator.errors import CheckpointError, DataError, RegistryError
 from orchestrator.models import build_model
 from orchestrator.models.average import AveragedTeacher
 from orchestrator.models.taps import EMBEDDING, feature_shapes, stage_layers
+from orchestrator.models.torchvision_models import published_weights
 from orchestrator.spec.base import PluginSection, Section, location
 from orchestrator.spec.data import DataSpec, subset_rule
 from orchestrator.spec.distillation import DistillationSpec
 from orchestrator.spec.experiment import RunSpec
 from orchestrator.spec.features import FeatureSection, FeatureSpec
-from orchestrator.spec.model import ModelSpec, TeacherSpec
+from orchestrator.spec.model import TORCHVISION_WEIGHTS, ModelSpec, TeacherSpec
 from orchestrator.spec.scheme import Ensemble, SchemeSpec
 from orchestrator.spec.training import TrainingSpec
 from orchestrator.training import (
@@ -39,6 +40,7 @@ from orchestrator.training import (
     TrainingRun,
     TrainingSettings,
     World,
+    fit_pretrained,
     load_pretrained,
     load_weights,
     resolve_precision,
@@ -144,6 +146,7 @@ def build_network(model: ModelSpec, dataset: Dataset, seed: int) -> nn.Module:
             width=model.width,
             norm=model.norm,
             stem_stride=model.stem_stride,
+            small_images=model.small_images,
         )
 
 
@@ -162,13 +165,18 @@ def join_teachers(scheme: SchemeSpec, networks: Sequence[nn.Module]) -> nn.Modul
 def load_teacher(teacher: TeacherSpec, path: Path, network: nn.Module) -> None:
     """Copy a teacher's weights into its network: those of stage 0, or those that `teacher.checkpoint` names.
 
-    `path` is where they lie on this machine. Raises `CheckpointError` that names the field where they do not fit.
+    `path` is where they lie on this machine, or torchvision's name for them. Raises `CheckpointError` that names
+    the field where they do not fit.
     """
     if teacher.checkpoint is None:
         load_weights(path, network)
         return
     try:
-        load_pretrained(path, network, teacher.key_mapping)
+        if str(path).startswith(TORCHVISION_WEIGHTS):
+            weights = str(path).removeprefix(TORCHVISION_WEIGHTS)
+            fit_pretrained(path, published_weights(teacher.model, weights, download=teacher.download), network)
+        else:
+            load_pretrained(path, network, teacher.key_mapping)
     except CheckpointError as error:
         raise CheckpointError(f"teacher.checkpoint: {error.message}", hint=error.hint) from error
 

@@ -9,6 +9,8 @@ from typing import Any
 from orchestrator.registry import Family, Registry
 
 Factory = Callable[..., Any]
+TORCHVISION = "torchvision/"
+"""What begins the name of a model that torchvision has."""
 
 
 def _is_wide_resnet(name: str) -> bool:
@@ -29,6 +31,11 @@ MODELS: Registry[Factory] = Registry(
         "shufflenet_v2": "orchestrator.models.shufflenet:ShuffleNetV2",
     },
     families=[
+        Family(
+            f"{TORCHVISION}<name>",
+            lambda name: name.startswith(TORCHVISION) and name != TORCHVISION,
+            "orchestrator.models.torchvision_models:by_name",
+        ),
         Family("wrn_<6n+4>_<k>", _is_wide_resnet, "orchestrator.models.wide_resnet:by_name"),
     ],
 )

@@ -329,7 +329,7 @@ def test_a_checkpoint_is_read_with_its_mapping(digits, tmp_path):
     for ours, theirs in (("head.weight", "fc.weight"), ("head.bias", "fc.bias"), ("stem.0.weight", "conv1.weight")):
         state[theirs] = state.pop(ours)
     torch.save({"model": state}, tmp_path / "t.pt")
-    build.load_teacher(spec, tmp_path / "t.pt", teacher)
+    build.load_teacher(spec.teacher, tmp_path / "t.pt", teacher)
     assert same(source, teacher)
 
 
@@ -339,7 +339,7 @@ def test_a_checkpoint_that_does_not_fit_names_its_field(digits, tmp_path):
     with pytest.raises(
         CheckpointError, match=r"^teacher.checkpoint: .*t.pt tells 100 classes apart, the data set has 10"
     ):
-        build.load_teacher(spec, tmp_path / "t.pt", build.build_teacher(spec, digits))
+        build.load_teacher(spec.teacher, tmp_path / "t.pt", build.build_teacher(spec, digits))
 
 
 def test_an_augmentation_section_makes_what_it_says(digits):

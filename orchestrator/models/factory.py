@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from orchestrator.catalog import MODELS
+from orchestrator.catalog import MODELS, TORCHVISION
 
 
 def build_model(
@@ -19,6 +20,7 @@ def build_model(
     width: float = 1.0,
     norm: str = "batch",
     stem_stride: int | None = None,
+    small_images: bool = False,
 ) -> nn.Module:
     """A freshly initialised network that maps images [B, in_channels, H, W] to logits [B, num_classes].
 
@@ -30,12 +32,19 @@ def build_model(
         norm: "batch", "group" or "sync_batch"; see `orchestrator.models.norm`.
         stem_stride: stride of the first layer in pixels, >= 1; 2 or more suits large images. None is the
             architecture's own: 2 for mobilenet_v2 and 1 for all others.
+        small_images: for torchvision's networks alone, which are made for large ones; see
+            `orchestrator.models.torchvision_models.build`.
 
     Raises:
         RegistryError: there is no such model.
         ValueError: an argument is out of its range.
     """
-    model: nn.Module = MODELS[name](
+    factory = MODELS[name]
+    if small_images:
+        if not name.startswith(TORCHVISION):
+            raise ValueError(f"small_images has no meaning for {name}, only for {TORCHVISION}<name>")
+        factory = partial(factory, small_images=True)
+    model: nn.Module = factory(
         num_classes=num_classes, in_channels=in_channels, width=width, norm=norm, stem_stride=stem_stride
     )
     return model

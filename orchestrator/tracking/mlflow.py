@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Container, Mapping, Sequence
@@ -23,6 +24,7 @@ from orchestrator.errors import TrackingError
 from orchestrator.search.trials import Status
 from orchestrator.tracking.base import Epoch, RunInfo, Tracker
 from orchestrator.tracking.failures import cause, may_pass, unusable
+from orchestrator.tracking.uris import redacted
 from orchestrator.tracking.writer import GivenUpError, Writer
 
 KEY_TAG = f"{names.TAG_PREFIX}key"
@@ -339,6 +341,39 @@ def find_experiment(uri: str, experiment: str) -> str | None:
     except Exception:
         return None
     return str(found.experiment_id) if found else None
+
+
+def download(artifact: str, uri: str, folder: Path) -> Path:
+    """Copy the file or folder that an artifact's URI stands for (models:/name/1, runs:/id/path) into `folder`.
+
+    `uri` is the tracking store that knows it. Raises `TrackingError` where it cannot be had.
+    """
+    from mlflow.artifacts import download_artifacts
+
+    try:
+        stored = _stored_at(artifact, _client(uri))
+        return Path(download_artifacts(artifact_uri=stored, dst_path=str(folder), tracking_uri=uri, registry_uri=uri))
+    except Exception as error:
+        raise TrackingError(
+            f"{artifact} cannot be downloaded from MLflow at {redacted(uri)}: {cause(error, uri)}",
+            hint="check its name and version, and tracking.uri (or MLFLOW_TRACKING_URI)",
+        ) from error
+
+
+def _stored_at(artifact: str, client: MlflowClient) -> str:
+    """Where a registered or logged model lies; left to itself, MLflow would ask the process's default store."""
+    match = re.fullmatch(r"models:/([^/@]+)(?:@([^/]+)|/(\d+|latest))?(/.*)?", artifact)
+    if match is None:
+        return artifact
+    name, alias, version, path = match.groups()
+    if alias:
+        version = client.get_model_version_by_alias(name, alias).version
+    elif version is None:
+        return f"{client.get_logged_model(name).artifact_location}{path or ''}"
+    elif version == "latest":
+        found = client.search_model_versions(f'name="{name}"', order_by=["version_number DESC"], max_results=1)
+        version = found[0].version if found else "1"
+    return f"{client.get_model_version_download_uri(name, str(version))}{path or ''}"
 
 
 def _client(uri: str, artifacts: Path | None = None) -> MlflowClient:

@@ -4,7 +4,7 @@ from orchestrator.training.checkpoint import load_latest, load_weights, save_che
 from orchestrator.training.evaluate import NonFiniteLogitsError, evaluate, predict_logits
 from orchestrator.training.loop import Interrupted, TrainingData, TrainingRun, TrainingSettings
 from orchestrator.training.precision import Precision, resolve_precision
-from orchestrator.training.pretrained import load_pretrained
+from orchestrator.training.pretrained import fit_pretrained, load_pretrained
 from orchestrator.training.world import SINGLE, World
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "TrainingSettings",
     "World",
     "evaluate",
+    "fit_pretrained",
     "load_latest",
     "load_pretrained",
     "load_weights",

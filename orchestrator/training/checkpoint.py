@@ -85,8 +85,8 @@ def load_weights(path: Path, model: nn.Module) -> dict[str, str]:
     return metadata
 
 
-def set_weights(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Copy named tensors into `model`; raises as `load_weights` does, with `path` as where they come from."""
+def set_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: object) -> None:
+    """Copy named tensors into `model`; raises as `load_weights` does, with `source` as where they are from."""
     expected = model.state_dict()
     problems = [f"{name} is missing" for name in expected if name not in tensors]
     problems += [f"{name} is not in the model" for name in tensors if name not in expected]
@@ -97,7 +97,7 @@ def set_weights(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> 
             problems.append(f"{name} holds NaN or infinite values")
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise CheckpointError(f"{path} does not fit the model: {'; '.join(problems[:3])}{more}")
+        raise CheckpointError(f"{source} does not fit the model: {'; '.join(problems[:3])}{more}")
     model.load_state_dict(tensors)
 
 

@@ -36,7 +36,14 @@ def load_pretrained(path: Path, model: nn.Module, key_mapping: str | None = None
         CheckpointError: the file cannot be read, tells another number of classes apart, or its names, shapes or
             values do not fit; the model is left as it was.
     """
-    tensors = read_tensors(path)
+    fit_pretrained(path, read_tensors(path), model, key_mapping)
+
+
+def fit_pretrained(
+    source: object, published: Mapping[str, Tensor], model: nn.Module, key_mapping: str | None = None
+) -> None:
+    """Copy a published state dict into `model`, as `load_pretrained` does; `source` names it in errors."""
+    tensors = dict(published)
     if key_mapping is not None:
         names = mapped_names(tensors, key_mapping, model)
         tensors = {names[name]: tensor for name, tensor in tensors.items()}
@@ -45,9 +52,9 @@ def load_pretrained(path: Path, model: nn.Module, key_mapping: str | None = None
     for name in expected:
         if name.endswith(_COUNTER) and name not in tensors and name.replace(_COUNTER, "running_mean") in tensors:
             tensors[name] = torch.zeros((), dtype=torch.long)
-    _check_classes(path, model, tensors)
+    _check_classes(source, model, tensors)
     try:
-        set_weights(model, tensors, path)
+        set_weights(model, tensors, source)
     except CheckpointError as error:
         if key_mapping is None and not set(tensors) & set(expected):
             error.hint = "none of its names are the model's: is teacher.key_mapping missing?"
@@ -95,11 +102,11 @@ def _state_dict(path: Path, content: object) -> dict[str, Tensor]:
     )
 
 
-def _check_classes(path: Path, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+def _check_classes(source: object, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     classifier = getattr(model, "classifier_layer", None)
     weight = tensors.get(f"{classifier}.weight")
     if classifier is None or weight is None or weight.ndim == 0:
         return
     wanted = cast(Tensor, model.get_submodule(classifier).weight).shape[0]
     if weight.shape[0] != wanted:
-        raise CheckpointError(f"{path} tells {weight.shape[0]} classes apart, the data set has {wanted}")
+        raise CheckpointError(f"{source} tells {weight.shape[0]} classes apart, the data set has {wanted}")
