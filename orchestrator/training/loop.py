@@ -208,11 +208,9 @@ class TrainingRun:
         start, end = world.share(len(batch))
         indices = batch[start:end]
         target = train.labels.index_select(0, indices)
-        images = self.data.augmentation(
-            train.images.index_select(0, indices), indices, seed=settings.seed, view=self.epoch
-        )
+        images, mix = self.data.augmentation.batch(train, indices, seed=settings.seed, view=self.epoch)
         inputs = normalise(images, self.data.mean, self.data.std)
-        part = Batch(target, indices, self.epoch, settings.seed, workers=world.workers(len(batch)))
+        part = Batch(target, indices, self.epoch, settings.seed, mix, world.workers(len(batch)))
         logits_teacher: Tensor | None = None
         features_teacher: dict[str, Tensor] = {}
         if self._teacher_tap is not None:
@@ -222,7 +220,7 @@ class TrainingRun:
             logits, feature_losses = self._learner(inputs, features_teacher, part)
         if not self.criterion.needs_teacher:
             logits_teacher = None
-        output = self.criterion(logits, logits_teacher, target, workers=part.workers)
+        output = self.criterion(logits, logits_teacher, target, workers=part.workers, mix=mix)
         total = output.total
         for term in self.features:
             total = total + term.weight_at(progress) * feature_losses[term.method]
