@@ -38,8 +38,11 @@ def load_cinic10(
         if lacking := [name for name in CLASSES if name not in files]:
             raise DataError(f"{found / part} has no folder {lacking[0]}")
         parts.append(labelled(files, CLASSES, str(found / part)))
-    images = decode("cinic10", tree, *parts, channels=3, image_size=image_size, cache=cache)
-    dataset = Dataset(
+    train, test = parts
+    if verify:
+        check_counts(train, test, CLASSES, (9_000, 9_000))
+    images = decode("cinic10", tree, train, test, channels=3, image_size=image_size, cache=cache)
+    return Dataset(
         name="cinic10",
         train=images.train,
         test=images.test,
@@ -49,6 +52,3 @@ def load_cinic10(
         flip=True,
         crop_padding=images.train.images.shape[2] // 8,
     )
-    if verify:
-        check_counts(dataset, 90_000, 90_000, found)
-    return dataset

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -92,15 +93,15 @@ def labelled(
     return [(name, numbers[group]) for group, names in files.items() for name in names]
 
 
-def check_counts(dataset: Dataset, train: int, test: int, where: Path) -> None:
-    """Raise `DataError` unless the set has its published numbers of images, evenly over the classes."""
-    for part, images, expected in (("training", dataset.train, train), ("test", dataset.test, test)):
-        counts = images.labels.bincount(minlength=len(dataset.classes))
-        each = expected // len(dataset.classes)
-        wrong = (counts != each).nonzero().flatten().tolist()
-        if wrong:
-            raise DataError(
-                f"{where} has {int(counts[wrong[0]])} {part} images of the class {dataset.classes[wrong[0]]!r}; "
-                f"{each} are published",
-                hint="unpack the archive again, or set data.verify to false to use other images of the same layout",
-            )
+def check_counts(
+    train: Sequence[tuple[str, int]], test: Sequence[tuple[str, int]], classes: Sequence[str], each: tuple[int, int]
+) -> None:
+    """Raise `DataError` unless every class has its published number of training and of test images, `each`."""
+    for part, files, expected in (("training", train, each[0]), ("test", test, each[1])):
+        counts = Counter(label for _, label in files)
+        for label, name in enumerate(classes):
+            if counts[label] != expected:
+                raise DataError(
+                    f"the class {name!r} has {counts[label]} {part} images; {expected} are published",
+                    hint="unpack the archive again, or set data.verify to false to use other images of the same layout",
+                )

@@ -124,8 +124,8 @@ def other_content(where: str, name: str) -> DataError:
     """The error for a file whose checksum is not the published one's."""
     return DataError(
         f"{where} does not hold the content that is published (its checksum differs)",
-        hint=f"get it again from {PUBLISHED[name].page}, or set data.verify to false to use other data of the "
-        "same format",
+        hint=f"remove it and get it again from {PUBLISHED[name].page}, or set data.verify to false to use other data "
+        "of the same format",
     )
 
 

@@ -14,6 +14,7 @@ from orchestrator.data.tree import FileTree, FolderTree, ZipTree
 from orchestrator.errors import DataError
 
 _FOLDER = "tiny-imagenet-200"
+_CLASSES = 200
 _ENTRIES = ("wnids.txt", "words.txt", "train", "val")
 
 # Of all training pixels, as most public code has them (some of it divides by deviations within images,
@@ -46,19 +47,16 @@ def load_tiny_imagenet(
     wnids = sorted(tree.text("wnids.txt"))
     if twice := [wnid for wnid, count in Counter(wnids).items() if count > 1]:
         raise damaged(tree.label("wnids.txt"), f"lists {twice[0]} twice", "tiny-imagenet")
-    train = class_folders(_without_boxes(tree), "train")
-    if lacking := [wnid for wnid in wnids if wnid not in train]:
+    if verify and len(wnids) != _CLASSES:
+        raise damaged(tree.label("wnids.txt"), f"lists {len(wnids)} classes, not {_CLASSES}", "tiny-imagenet")
+    folders = class_folders(_without_boxes(tree), "train")
+    if lacking := [wnid for wnid in wnids if wnid not in folders]:
         raise DataError(f"{tree.label('train')} has no folder {lacking[0]}, which wnids.txt lists")
-    images = decode(
-        "tiny-imagenet",
-        tree,
-        labelled(train, wnids, tree.label("train")),
-        _validation(tree, wnids),
-        channels=3,
-        image_size=image_size,
-        cache=cache,
-    )
-    dataset = Dataset(
+    train, test = labelled(folders, wnids, tree.label("train")), _validation(tree, wnids)
+    if verify:
+        check_counts(train, test, wnids, (500, 50))
+    images = decode("tiny-imagenet", tree, train, test, channels=3, image_size=image_size, cache=cache)
+    return Dataset(
         name="tiny-imagenet",
         train=images.train,
         test=images.test,
@@ -68,11 +66,6 @@ def load_tiny_imagenet(
         flip=True,
         crop_padding=images.train.images.shape[2] // 8,
     )
-    if verify:
-        if len(wnids) != 200:
-            raise damaged(tree.label("wnids.txt"), f"lists {len(wnids)} classes, not 200", "tiny-imagenet")
-        check_counts(dataset, 100_000, 10_000, tree.where)
-    return dataset
 
 
 def _places(place: Path) -> list[Path]:

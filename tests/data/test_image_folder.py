@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from orchestrator.data import cinic10, load_dataset
+from orchestrator.data import cinic10, load_dataset, tiny_imagenet
 from orchestrator.data.decode import _open
 from orchestrator.data.stats import channel_stats
 from orchestrator.data.tree import FolderTree
@@ -208,7 +208,7 @@ def test_cinic10_reads_train_and_test_and_leaves_valid(tmp_path: Path, place: st
 
 def test_cinic10_asks_for_the_published_counts(tmp_path: Path) -> None:
     cinic(tmp_path)
-    with pytest.raises(DataError, match=r"1 training images of the class 'airplane'; 9000 .*[\s\S]*data.verify"):
+    with pytest.raises(DataError, match=r"the class 'airplane' has 1 training images; 9000 .*[\s\S]*data.verify"):
         load_dataset("cinic10", tmp_path)
 
 
@@ -343,9 +343,12 @@ def test_listings_that_do_not_fit_are_named(tmp_path: Path, file: str, old: str,
         load_dataset("tiny-imagenet", tmp_path, verify=False)
 
 
-def test_tiny_imagenet_asks_for_the_published_set(tmp_path: Path) -> None:
+def test_tiny_imagenet_asks_for_the_published_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny(tmp_path)
     with pytest.raises(DataError, match=r"wnids.txt lists 3 classes, not 200"):
+        load_dataset("tiny-imagenet", tmp_path)
+    monkeypatch.setattr(tiny_imagenet, "_CLASSES", 3)
+    with pytest.raises(DataError, match=r"the class 'n01443537' has 2 training images; 500 are published"):
         load_dataset("tiny-imagenet", tmp_path)
     with pytest.raises(DataError, match=r"Tiny ImageNet's files are in none of[\s\S]*tiny-imagenet-200.zip"):
         load_dataset("tiny-imagenet", tmp_path / "nowhere")
