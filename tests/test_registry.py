@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator import catalog
 from orchestrator.errors import RegistryError
-from orchestrator.registry import Registry, nearest
+from orchestrator.registry import Family, Registry, nearest
 
 PLANETS = {
     "mars": "math:pi",
@@ -70,6 +70,31 @@ def test_a_name_is_registered_once(planets: Registry) -> None:
 def test_an_entry_that_cannot_be_loaded_is_named(planets: Registry, name: str, reason: str) -> None:
     with pytest.raises(RegistryError, match=f"planet '{name}' cannot be loaded from .*{reason}"):
         planets[name]
+
+
+def moon(name: str) -> str:
+    return name.upper()
+
+
+MOONS = Family("moon-<n>", lambda name: name.startswith("moon-"), f"{__name__}:moon")
+
+
+def test_a_family_answers_for_names_that_are_not_listed() -> None:
+    registry = Registry("planet", PLANETS, [MOONS])
+    assert "moon-7" in registry
+    assert registry["moon-7"] == "MOON-7"
+    assert list(registry) == sorted(PLANETS)
+    assert registry.listing == "broken, gone, mars, venus, moon-<n>"
+    with pytest.raises(RegistryError, match=r"known planets: .*, venus, moon-<n>"):
+        registry["sun"]
+    assert 7 not in registry
+
+
+def test_a_family_that_cannot_be_loaded_is_named() -> None:
+    registry = Registry("planet", {}, [Family("moon-<n>", MOONS.matches, "no_such_module:moon")])
+    assert "moon-1" in registry
+    with pytest.raises(RegistryError, match="planet 'moon-1' cannot be loaded from 'no_such_module:moon'"):
+        registry["moon-1"]
 
 
 def entry_points(monkeypatch, *points: metadata.EntryPoint) -> None:
