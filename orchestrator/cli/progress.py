@@ -281,7 +281,7 @@ class LiveView(View):
         if self.plan is None:
             return 1
         if record.trial.phase is Phase.TEACHER:
-            return self.plan.teachers[record.trial.variant].teacher_training.epochs
+            return self.plan.teachers[record.trial.variant].training.epochs
         arm = self.plan.by_name[record.trial.variant]
         return int(record.trial.params.get("training.epochs", arm.max_epochs))
 

@@ -15,8 +15,8 @@ from orchestrator.cli.terminal import screen
 from orchestrator.errors import Problem, SpecError
 from orchestrator.machine import this_machine
 from orchestrator.search.plan import Plan, make_plan
+from orchestrator.search.teachers import TeacherRun
 from orchestrator.spec import ExperimentSpec, load_spec
-from orchestrator.spec.experiment import RunSpec
 from orchestrator.store.home import Home
 
 
@@ -63,9 +63,9 @@ def _print_plan(plan: Plan, home: Home, console: Console) -> None:
     console.print(f"[bold]{spec.name}[/] ({spec.id})")
     if not plan.teachers:
         console.print("Stage 0: no teacher has to be trained")
-    for key, run in plan.teachers.items():
-        if run.teacher is not None:
-            console.print(f"Stage 0: teacher {run.teacher.model} {_fate(plan, home, key, run)}", markup=False)
+    for key, teacher in plan.teachers.items():
+        kind = "assistant" if teacher.trains_student else "teacher"
+        console.print(f"Stage 0: {kind} {teacher.model} {_fate(plan, home, key, teacher)}", markup=False)
     console.print(_space_table(plan, console.width < NARROW))
     for text in spec.search.constraints:
         console.print(f"with {text}")
@@ -91,14 +91,17 @@ def _print_plan(plan: Plan, home: Home, console: Console) -> None:
     )
 
 
-def _fate(plan: Plan, home: Home, key: str, run: RunSpec) -> str:
+def _fate(plan: Plan, home: Home, key: str, teacher: TeacherRun) -> str:
     if key in plan.found:
         return f"is found in {home.path} (key {key[:8]})"
     if home.has_teacher(key):
         return f"was trained by this experiment before (key {key[:8]})"
-    images = run.teacher and run.teacher.train_samples
+    if teacher.trains_student:
+        before = " and ".join(source[:8] for source in teacher.after) or "a checkpoint"
+        return f"will be distilled for {teacher.training.epochs} epochs from {before} (key {key[:8]})"
+    images = teacher.run.teacher and teacher.run.teacher.train_samples
     where = f"on {images} images" if images else "on the training split"
-    return f"will be trained for {run.teacher_training.epochs} epochs {where} (key {key[:8]})"
+    return f"will be trained for {teacher.training.epochs} epochs {where} (key {key[:8]})"
 
 
 def _space_table(plan: Plan, narrow: bool) -> Table:

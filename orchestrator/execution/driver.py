@@ -20,18 +20,18 @@ from orchestrator import names
 from orchestrator.errors import first_line
 from orchestrator.execution.interrupt import Interrupt
 from orchestrator.execution.job import FAILURE, FATAL, Job
+from orchestrator.execution.teacher import teacher_weights
 from orchestrator.execution.watcher import Watcher
 from orchestrator.search.agenda import Agenda
 from orchestrator.search.plan import Plan
+from orchestrator.search.teachers import Source
 from orchestrator.search.trials import Phase, Record, Status, Trial, created, ended
-from orchestrator.spec.base import location
 from orchestrator.spec.experiment import RunSpec
 from orchestrator.spec.loading import to_yaml
 from orchestrator.spec.variants import flatten
 from orchestrator.store.home import ExperimentFolder, Home
 from orchestrator.tracking.base import RunInfo, Tracker
 from orchestrator.tracking.runs import own_values
-
 
 RESTARTS = 2
 """Times that a trial whose process died is started again, from its checkpoint, in one session."""
@@ -120,7 +120,9 @@ class Driver:
             run=run.model_dump(exclude_unset=True),
             split_seed=self.plan.spec.seed,
             folder=str(self._folder.trial(trial.id).path),
-            teacher=self._teacher(trial, run),
+            teachers=[self._source(source) for source in self.plan.sources_of(trial)],
+            weights=str(self._home.teacher(trial.variant)) if trial.phase is Phase.TEACHER else None,
+            distils=self.plan.distils(trial),
             cache=str(self._home.cache),
         )
         return {"job": job.to_json(), "threads": self.plan.spec.resources.cpus_per_worker}
@@ -189,17 +191,14 @@ class Driver:
 
     def _epochs_of(self, trial: Trial) -> int:
         run = self.plan.run_of(trial)
-        return (run.teacher_training if trial.phase is Phase.TEACHER else run.training).epochs
+        return (run.training if self.plan.distils(trial) else run.teacher_training).epochs
 
-    def _teacher(self, trial: Trial, run: RunSpec) -> str | None:
-        if trial.phase is Phase.TEACHER:
-            return str(self._home.teacher(trial.variant))
-        if not run.needs_teacher or run.teacher is None:
-            return None
-        if run.teacher.checkpoint is not None:
-            return str(location(run.teacher.checkpoint, "teacher.checkpoint"))
-        key = self.plan.teacher_key(self.plan.by_name[trial.variant])
-        return None if key is None else str(self._home.teacher(key))
+    def _source(self, source: Source) -> tuple[dict[str, Any], str]:
+        if source.checkpoint is not None:
+            path = teacher_weights(source.checkpoint, self._home)
+        else:
+            path = str(self._home.teacher(str(source.key)))
+        return source.model.model_dump(exclude_unset=True), path
 
     def history(self, trial: Trial) -> list[dict[str, float]]:
         """The epochs that a trial has behind it."""
@@ -209,7 +208,7 @@ class Driver:
         try:
             run = self.plan.run_of(trial)
             resolved = own_values(
-                run.model_dump(), trains_teacher=trial.phase is Phase.TEACHER, has_teacher=run.needs_teacher
+                run.model_dump(), trains_teacher=not self.plan.distils(trial), has_teacher=run.needs_teacher
             )
         except ValidationError:
             resolved = dict(trial.params)
@@ -228,7 +227,7 @@ class Driver:
 
 
 def _is_metric(name: str) -> bool:
-    return name in names.METRICS
+    return names.is_metric(name)
 
 
 class AgendaSearcher(Searcher):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -24,8 +24,12 @@ class Job:
     split_seed: int
     folder: str
     """The trial's own."""
-    teacher: str | None
-    """The teacher's weights: read by a student, written by a teacher's own trial."""
+    teachers: Sequence[tuple[Mapping[str, Any], str]] = ()
+    """What the student learns from: a `TeacherSpec`, and where its weights are."""
+    weights: str | None = None
+    """Where a network of stage 0 leaves its own weights."""
+    distils: bool = True
+    """Whether the student is trained, and not the run's teacher on labels."""
     cache: str | None = None
     """Folder that all trials share for decoded images and downloads."""
 

@@ -11,20 +11,22 @@ from collections.abc import Callable
 
 from orchestrator import environment, names
 from orchestrator.analysis.results import Results
-from orchestrator.errors import OrchestratorError, UsageError
+from orchestrator.errors import OrchestratorError
 from orchestrator.execution.cluster import quiet_settings, ray_session
 from orchestrator.execution.interrupt import Interrupt, catching
+from orchestrator.execution.teacher import fetch_teachers
 from orchestrator.execution.watcher import Watcher
 from orchestrator.machine import Machine, this_machine
 from orchestrator.search.agenda import Agenda
 from orchestrator.search.plan import Plan, make_plan
 from orchestrator.search.trials import Phase, Record, Status
-from orchestrator.spec.base import expand_environment, location
+from orchestrator.spec.base import expand_environment
 from orchestrator.spec.experiment import ExperimentSpec
 from orchestrator.spec.loading import to_yaml
 from orchestrator.store.home import ExperimentFolder, Home
 from orchestrator.tracking.base import RunInfo, Tracker
 from orchestrator.tracking.runs import source_tags
+
 
 def run_experiment(
     spec: ExperimentSpec,
@@ -52,8 +54,8 @@ def run_experiment(
     machine = this_machine()
     if address is None:
         plan.concurrency(machine)
-    _check_teacher_files(plan)
     home.create()
+    fetch_teachers(plan.checkpoints, home, tracking_uri(spec, home)[0])
     folder = home.experiment(spec)
     with folder.opened(spec):
         records = folder.records()
@@ -116,7 +118,7 @@ def _run_trials(
         plan,
         lambda arm, drawn: make_sampler(arm, drawn, spec.search, spec.seed),
         records,
-        [key for key in plan.teachers if home.teacher(key).exists()],
+        [key for key in plan.teachers if home.has_teacher(key)],
         _clock(spec, folder),
     )
     driver = Driver(plan, agenda, home, folder, tracker, watcher, described)
@@ -182,15 +184,6 @@ def tracking_uri(spec: ExperimentSpec, home: Home) -> tuple[str, bool]:
         return expand_environment(spec.tracking.uri, "tracking.uri"), False
     given = os.environ.get("MLFLOW_TRACKING_URI")
     return (given, False) if given else (home.tracking_uri, True)
-
-
-def _check_teacher_files(plan: Plan) -> None:
-    for arm in plan.arms:
-        teacher = arm.variant.run.teacher
-        if arm.variant.run.needs_teacher and teacher and teacher.checkpoint is not None:
-            path = location(teacher.checkpoint, "teacher.checkpoint")
-            if not path.is_file():
-                raise UsageError(f"teacher.checkpoint: there is no file {path}")
 
 
 def _complete(plan: Plan, records: dict[str, Record]) -> bool:

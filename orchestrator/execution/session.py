@@ -18,6 +18,7 @@ from orchestrator.execution.job import Job
 from orchestrator.search.trials import Phase
 from orchestrator.spec.data import DataSpec
 from orchestrator.spec.experiment import RunSpec
+from orchestrator.spec.model import TeacherSpec
 from orchestrator.store.home import TrialFolder
 from orchestrator.training import evaluate, load_latest, save_checkpoint, save_weights
 
@@ -35,17 +36,25 @@ class Cache:
             self._dataset = (data.source, build.load_data(data, Path(folder) if folder else None))
         return self._dataset[1]
 
-    def teacher(self, path: str, run: RunSpec, dataset: Dataset) -> nn.Module:
-        source = (path, run.teacher, run.data.source)
+    def teacher(self, job: Job, run: RunSpec, dataset: Dataset) -> nn.Module | None:
+        """The network, or the average of several, that the job's student learns from."""
+        if not job.teachers:
+            return None
+        source = (job.teachers, run.scheme, run.data.source)
         if self._teacher is None or self._teacher[0] != source:
-            network = build.build_teacher(run, dataset)
-            try:
-                build.load_teacher(run, Path(path), network)
-            except CheckpointError as error:
-                hint = None if run.teacher and run.teacher.checkpoint else "remove the file, and it is trained again"
-                raise TeacherError(str(error), hint=hint) from error
-            self._teacher = (source, network)
+            networks = [_trained(TeacherSpec.model_validate(model), path, dataset) for model, path in job.teachers]
+            self._teacher = (source, build.join_teachers(run.scheme, networks))
         return self._teacher[1]
+
+
+def _trained(teacher: TeacherSpec, path: str, dataset: Dataset) -> nn.Module:
+    network = build.build_network(teacher, dataset, 0)
+    try:
+        build.load_teacher(teacher, Path(path), network)
+    except CheckpointError as error:
+        hint = error.hint if teacher.checkpoint else "remove the file, and it is trained again"
+        raise TeacherError(error.message, hint=hint) from error
+    return network
 
 
 class Session:
@@ -58,10 +67,10 @@ class Session:
         self.folder.path.mkdir(parents=True, exist_ok=True)
         dataset = cache.dataset(self.run.data, job.cache)
         self._splits = build.build_splits(self.run, dataset, job.split_seed)
-        if job.phase == Phase.TEACHER:
+        if not job.distils:
             self.training = build.build_teacher_run(self.run, self._splits, trial=job.trial)
         else:
-            teacher = cache.teacher(job.teacher, self.run, dataset) if job.teacher else None
+            teacher = cache.teacher(job, self.run, dataset)
             self.training = build.build_student_run(self.run, self._splits, teacher, trial=job.trial)
         state = load_latest(self.folder.checkpoints)
         if state is not None:
@@ -95,8 +104,8 @@ class Session:
     def _complete(self, metrics: Mapping[str, float]) -> dict[str, float]:
         job, training = self.job, self.training
         described = {"trial": job.trial, "val_acc1": f"{metrics[names.VAL_ACC1]:.2f}"}
-        if job.phase == Phase.TEACHER and job.teacher:
-            save_weights(Path(job.teacher), training.student, described)
+        if job.weights:
+            save_weights(Path(job.weights), training.student, described)
         if job.phase == Phase.FINAL:
             dataset = self._splits.dataset
             loss, acc1 = evaluate(

@@ -116,14 +116,14 @@ class Agenda:
 
     def _interrupted(self) -> Trial | None:
         for position, trial in enumerate(self._resume):
-            if trial.phase is Phase.TEACHER or self._has_teacher(self.plan.by_name[trial.variant]):
+            if self._ready.issuperset(source.key for source in self.plan.sources_of(trial) if source.key is not None):
                 return self._resume.pop(position)
         return None
 
     def _teacher(self) -> Trial | None:
-        for key in self.plan.teachers:
+        for key in self.plan.teachers_wanting(self.plan.arms, self._ready.__contains__):
             trial = self.plan.teacher_trial(key)
-            if key not in self._ready and trial.id not in self.records:
+            if trial.id not in self.records and self._ready.issuperset(self.plan.teachers[key].after):
                 return trial
         return None
 
@@ -152,8 +152,7 @@ class Agenda:
         return None
 
     def _has_teacher(self, arm: Arm) -> bool:
-        key = self.plan.teacher_key(arm)
-        return key is None or key in self._ready
+        return self._ready.issuperset(arm.teacher_keys)
 
     def _of(self, phase: Phase, variant: str) -> list[Record]:
         return [r for r in self.records.values() if r.trial.phase is phase and r.trial.variant == variant]

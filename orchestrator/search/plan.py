@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -12,26 +12,12 @@ from orchestrator.errors import ResourceError
 from orchestrator.machine import Machine
 from orchestrator.search.points import grid_points, random_points
 from orchestrator.search.trials import Phase, Record, Trial
-from orchestrator.spec.experiment import ExperimentSpec, RunSpec, digest
+from orchestrator.search.teachers import Source, TeacherRun, teaching
+from orchestrator.spec.experiment import ExperimentSpec, RunSpec
 from orchestrator.spec.variants import Variant, variants
 
 GRID_REPEAT_SEED = 100_000
 """Distance of the seeds of a grid's repeats from the experiment's, away from those of final runs."""
-
-
-def teacher_key(run: RunSpec) -> str:
-    """What a trained teacher is stored and found again under: a hash of all that made it."""
-    teacher = run.teacher
-    if teacher is None:
-        raise ValueError("this run has no teacher")
-    return digest(
-        {
-            "data": run.data.teacher_content(),
-            "teacher": teacher.model_dump(exclude={"training"}),
-            "training": run.teacher_training.model_dump(exclude={"checkpoint_interval_s"}),
-            "seed": run.seed,
-        }
-    )
 
 
 @dataclass(frozen=True)
@@ -43,6 +29,13 @@ class Arm:
     """Search trials."""
     points: tuple[Mapping[str, Any], ...] | None
     """The trials' values, where they do not depend on results."""
+    sources: tuple[Source, ...]
+    """Networks that its students learn from, whatever their seed."""
+
+    @property
+    def teacher_keys(self) -> list[str]:
+        """Of the stage-0 runs that have to end before its students can start."""
+        return [source.key for source in self.sources if source.key is not None]
 
     @property
     def name(self) -> str:
@@ -61,8 +54,8 @@ class Plan:
 
     spec: ExperimentSpec
     arms: tuple[Arm, ...]
-    teachers: Mapping[str, RunSpec]
-    """By key: the run that describes each teacher that has to be trained or found."""
+    teachers: Mapping[str, TeacherRun]
+    """Stage 0, by key: every network that has to be trained or found, each after those it learns from."""
     found: frozenset[str] = frozenset()
     """Keys of the teachers that are there already, and that no trial is run for."""
 
@@ -74,11 +67,17 @@ class Plan:
         """
         own = {record.trial.variant for record in records.values() if record.trial.phase is Phase.TEACHER}
         ended = Counter(record.trial.variant for record in records.values() if record.status.ended)
-        waiting = {
-            self.teacher_key(arm) for arm in self.arms if ended[arm.name] < arm.count + self.spec.search.final_seeds
-        }
-        found = (key for key in self.teachers if key not in own and (key not in waiting or stored(key)))
-        return replace(self, found=frozenset(found))
+        unfinished = [arm for arm in self.arms if ended[arm.name] < arm.count + self.spec.search.final_seeds]
+        wanting = self.teachers_wanting(unfinished, stored)
+        return replace(self, found=frozenset(key for key in self.teachers if key not in own and key not in wanting))
+
+    def teachers_wanting(self, arms: Iterable[Arm], stored: Callable[[str], bool]) -> list[str]:
+        """Keys of the stage-0 runs that the arms need and that are not there, each after those it needs itself."""
+        wanting = {key for arm in arms for key in arm.teacher_keys if not stored(key)}
+        for key, teacher in reversed(self.teachers.items()):
+            if key in wanting:
+                wanting.update(before for before in teacher.after if not stored(before))
+        return [key for key in self.teachers if key in wanting]
 
     @cached_property
     def by_name(self) -> dict[str, Arm]:
@@ -104,17 +103,31 @@ class Plan:
     def run_of(self, trial: Trial) -> RunSpec:
         """The resolved spec of a trial; raises pydantic.ValidationError for values that do not fit."""
         if trial.phase is Phase.TEACHER:
-            return self.teachers[trial.variant]
+            return self.teachers[trial.variant].run
         variant = self.by_name[trial.variant].variant
         return variant.run.with_values({**trial.params, "seed": trial.seed})
 
-    def teacher_key(self, arm: Arm) -> str | None:
-        """The key of the arm's teacher, if stage 0 makes it; the same for all its trials, whatever their seed."""
-        run = arm.variant.run
-        return teacher_key(run) if run.needs_teacher and run.teacher and run.teacher.checkpoint is None else None
+    def sources_of(self, trial: Trial) -> tuple[Source, ...]:
+        """Networks that a trial learns from."""
+        if trial.phase is Phase.TEACHER:
+            return self.teachers[trial.variant].sources
+        return self.by_name[trial.variant].sources
+
+    @property
+    def checkpoints(self) -> list[str]:
+        """What the spec names as teachers instead of training them, each once."""
+        learners: list[Arm | TeacherRun] = [*self.arms, *self.teachers.values()]
+        named = (source.checkpoint for learner in learners for source in learner.sources)
+        return list(dict.fromkeys(checkpoint for checkpoint in named if checkpoint is not None))
+
+    def distils(self, trial: Trial) -> bool:
+        """Whether a trial trains its run's student, and not a teacher on labels."""
+        return trial.phase is not Phase.TEACHER or self.teachers[trial.variant].trains_student
 
     def teacher_trial(self, key: str) -> Trial:
-        return Trial(f"teacher-{key[:8]}", Phase.TEACHER, key, 0, self.teachers[key].seed)
+        teacher = self.teachers[key]
+        kind = "assistant" if teacher.trains_student else "teacher"
+        return Trial(f"{kind}-{key[:8]}", Phase.TEACHER, key, 0, teacher.run.seed)
 
     def search_trial(self, arm: Arm, index: int, params: Mapping[str, Any]) -> Trial:
         """All search trials have the experiment's seed, so that they differ in their values alone."""
@@ -159,12 +172,12 @@ class Plan:
             "teachers": [
                 {
                     "key": key,
-                    "model": run.teacher.model,
-                    "epochs": run.teacher_training.epochs,
+                    "model": teacher.model,
+                    "epochs": teacher.training.epochs,
+                    "after": teacher.after,
                     "found": key in self.found,
                 }
-                for key, run in self.teachers.items()
-                if run.teacher
+                for key, teacher in self.teachers.items()
             ],
             "variants": [
                 {
@@ -189,16 +202,15 @@ class Plan:
 def make_plan(spec: ExperimentSpec) -> Plan:
     """Expand a checked spec."""
     arms = []
+    teachers: dict[str, TeacherRun] = {}
     for variant in variants(spec):
         points = _points(variant, spec)
         count = spec.search.samples if points is None else len(points)
-        arms.append(Arm(variant, count, points))
-    teachers: dict[str, RunSpec] = {}
-    plan = Plan(spec, tuple(arms), teachers)
-    for arm in arms:
-        if (key := plan.teacher_key(arm)) is not None:
-            teachers.setdefault(key, arm.variant.run)
-    return plan
+        needed = teaching(variant.run)
+        for key, teacher in needed.runs.items():
+            teachers.setdefault(key, teacher)
+        arms.append(Arm(variant, count, points, needed.sources))
+    return Plan(spec, tuple(arms), teachers)
 
 
 def _points(variant: Variant, spec: ExperimentSpec) -> tuple[Mapping[str, Any], ...] | None:

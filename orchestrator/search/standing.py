@@ -30,7 +30,7 @@ def anything_left(
     a teacher whose training failed cannot work, though a next session tries that again.
     """
     failed = {r.trial.variant for r in records.values() if r.trial.phase is Phase.TEACHER and r.status is Status.FAILED}
-    blocked = {arm.name for arm in plan.arms if (key := plan.teacher_key(arm)) in failed and not stored(str(key))}
+    blocked = {arm.name for arm in plan.arms if failed.intersection(plan.teachers_wanting([arm], stored))}
     agenda = Agenda(plan, lambda arm, drawn: _Anything(), records, plan.teachers, lambda: out_of_budget)
     return not records or any(trial.variant not in blocked for trial in iter(agenda.next, None))
 

@@ -15,8 +15,8 @@ from orchestrator.spec.base import Section, broken_rule
 from orchestrator.spec.data import DataSpec
 from orchestrator.spec.distillation import DistillationSpec
 from orchestrator.spec.model import StudentSpec, TeacherSpec
-from orchestrator.spec.scheme import Ensemble, Mutual, SchemeSpec, SingleTeacher
 from orchestrator.spec.resources import BudgetSpec, ResourcesSpec
+from orchestrator.spec.scheme import Ensemble, Mutual, SchemeSpec, SingleTeacher
 from orchestrator.spec.search import SearchSpec
 from orchestrator.spec.tracking import TrackingSpec
 from orchestrator.spec.training import TrainingSpec

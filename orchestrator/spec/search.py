@@ -16,7 +16,7 @@ from orchestrator import names
 from orchestrator.spec.base import Section, broken_rule, told_by
 
 SEARCHED_SECTIONS = ("student", "distillation", "training", "data.augmentation")
-VARIANT_SECTIONS = ("data", "teacher", "student", "distillation", "training")
+VARIANT_SECTIONS = ("data", "teacher", "student", "scheme", "distillation", "training")
 _VARIANT_NAME = r"^[A-Za-z0-9][A-Za-z0-9+._-]*$"
 
 

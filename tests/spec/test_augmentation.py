@@ -1,8 +1,10 @@
 """`data.augmentation`: its short forms, its section, what is refused, and searching it."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from orchestrator.errors import Problem, SpecError
 from orchestrator.search.plan import make_plan
@@ -103,7 +105,7 @@ def test_options_can_be_searched_and_leave_the_teacher_alone() -> None:
         assert run.data.augmentation.policy.magnitude == point["data.augmentation.policy.magnitude"]
         seen.add(run.data.augmentation.mixup)
     assert len(seen) == arm.count
-    assert [teacher.data.augmentation for teacher in plan.teachers.values()] == ["standard"]
+    assert [teacher.run.data.augmentation for teacher in plan.teachers.values()] == ["standard"]
 
 
 def test_variants_set_and_search_options() -> None:
@@ -141,3 +143,10 @@ def test_a_section_changes_the_hash_and_a_short_form_does_not() -> None:
     assert spec_with("standard").hash == plain.hash
     hashes = {spec_with(given).hash for given in ({"mixup": 0.2}, {"mixup": 0.3}, {"cutmix": 0.2}, "none")}
     assert len(hashes | {plain.hash}) == 5
+
+
+def test_the_documented_section_is_valid_and_complete() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "augmentation.md").read_text(encoding="utf-8")
+    given = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])["data"]["augmentation"]
+    section = spec_with(given).data.augmentation
+    assert section.model_fields_set == set(AugmentationSpec.model_fields)
