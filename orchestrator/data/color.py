@@ -17,7 +17,7 @@ _RED, _GREEN, _BLUE = 19595 / 65536, 38470 / 65536, 7471 / 65536
 
 def brightness(images: Tensor, factor: Tensor) -> Tensor:
     """images * factor (float32 [B], >= 0)."""
-    return _bytes(images * factor.view(-1, 1, 1, 1))
+    return _bytes(images.to(torch.float32).mul_(factor.view(-1, 1, 1, 1)))
 
 
 def contrast(images: Tensor, factor: Tensor) -> Tensor:
@@ -106,7 +106,7 @@ def autocontrast(images: Tensor) -> Tensor:
     high = images.amax(dim=(2, 3), keepdim=True).to(torch.float32)
     flat = high == low
     scale = torch.where(flat, 1.0, (high - low) * (1 / 255))
-    return _bytes((images - torch.where(flat, 0.0, low)) / scale)
+    return _bytes(images.to(torch.float32).sub_(torch.where(flat, 0.0, low)).div_(scale))
 
 
 def equalize(images: Tensor) -> Tensor:

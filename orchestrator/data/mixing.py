@@ -96,4 +96,5 @@ class Mixing:
 def _blend(images: Tensor, others: Tensor, share: Tensor) -> Tensor:
     """share * images + (1 - share) * others, rounded; exactly the images where the share is 1."""
     share = share.view(-1, 1, 1, 1)
-    return (images * share).add_(others * (1 - share)).round_().to(torch.int16).to(torch.uint8)
+    blended = images.to(torch.float32).mul_(share).add_(others.to(torch.float32).mul_(1 - share))
+    return blended.round_().to(torch.int16).to(torch.uint8)

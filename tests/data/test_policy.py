@@ -47,17 +47,19 @@ def torchvisions(name: str, image: Tensor, value: float) -> Tensor:
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", MAPS)
 def test_maps_equal_torchvisions(size, name):
-    image = batch(size, 1)
     height, width = size[1:]
-    for ranges in (RAND_AUGMENT, TRIVIAL_AUGMENT):
-        for magnitude in range(0, BINS, 3):
-            for sign in (1, -1):
-                value = operation_value(name, ranges, magnitude, sign, height, width)
-                maps = torch.tensor([affine_map(name, value, height, width)], dtype=torch.float32)
-                found, expected = affine(image, maps)[0], torchvisions(name, image[0], value)
-                # Nearest pixels may differ where a source lies in the middle of two, and nowhere else.
-                differ = (found != expected).any(0)
-                assert not (differ & ~in_the_middle(maps[0], height, width)).any(), (magnitude, sign)
+    values = [
+        operation_value(name, ranges, magnitude, sign, height, width)
+        for ranges in (RAND_AUGMENT, TRIVIAL_AUGMENT)
+        for magnitude in range(0, BINS, 5)
+        for sign in (1, -1)
+    ]
+    images = batch(size, len(values))
+    maps = torch.tensor([affine_map(name, value, height, width) for value in values], dtype=torch.float32)
+    for value, map_, image, found in zip(values, maps, images, affine(images, maps), strict=True):
+        # Nearest pixels may differ where a source lies in the middle of two, and nowhere else.
+        differ = (found != torchvisions(name, image, value)).any(0)
+        assert not (differ & ~in_the_middle(map_, height, width)).any(), value
 
 
 def in_the_middle(map_: Tensor, height: int, width: int) -> Tensor:
