@@ -311,8 +311,8 @@ def test_student_and_teacher_of_one_model_start_apart(digits):
 
 
 def test_no_two_seeds_share_a_stream():
-    streams = {build._stream(seed, stream) for seed in range(200) for stream in range(5)}
-    assert len(streams) == 1000
+    streams = {build._stream(seed, stream) for seed in range(200) for stream in range(build._LABEL_NOISE + 1)}
+    assert len(streams) == 200 * (build._LABEL_NOISE + 1)
 
 
 def test_a_root_in_the_environment_is_found(tmp_path, monkeypatch):
