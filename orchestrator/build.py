@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from orchestrator.catalog import ADJUSTMENTS, FEATURE_LOSSES, OPTIMIZERS, SCHEDULES, TEMPERATURES
+from orchestrator.catalog import ADJUSTMENTS, FEATURE_LOSSES, LOSSES, OPTIMIZERS, SCHEDULES, TEMPERATURES
 from orchestrator.data import Augmentation, Dataset, Images, load_dataset, stratified_split, stratified_subset
 from orchestrator.data.classes import keep_classes
 from orchestrator.data.jitter import ColorJitter
@@ -32,7 +32,7 @@ from orchestrator.spec.distillation import DistillationSpec
 from orchestrator.spec.experiment import RunSpec
 from orchestrator.spec.features import FeatureSection, FeatureSpec
 from orchestrator.spec.model import TORCHVISION_WEIGHTS, ModelSpec, TeacherSpec
-from orchestrator.spec.scheme import Ensemble, SchemeSpec
+from orchestrator.spec.scheme import Ensemble, Mutual, SchemeSpec
 from orchestrator.spec.training import TrainingSpec
 from orchestrator.training import (
     SINGLE,
@@ -48,6 +48,8 @@ from orchestrator.training import (
 
 _SPLIT, _STUDENT_SUBSET, _TEACHER_SUBSET, _STUDENT_INIT, _TEACHER_INIT, _LABEL_NOISE, _FEATURE_INIT = range(7)
 """Streams of the experiment's seed, so that no choice depends on another."""
+PEER_SEED = 400_000
+"""Distance of the seeds of peers, which would otherwise start as one network, from the run's own."""
 
 
 @dataclass(frozen=True)
@@ -188,6 +190,8 @@ def build_criterion(distillation: DistillationSpec) -> Criterion:
         distillation.kd_weight,
         TEMPERATURES[distillation.temperature.method](**_arguments(distillation.temperature, "method")),
         ADJUSTMENTS[distillation.adjustment.rule](**_arguments(distillation.adjustment, "rule")),
+        LOSSES[distillation.loss.method](**_arguments(distillation.loss, "method")),
+        distillation.logit_standardization,
     )
 
 
@@ -252,6 +256,10 @@ def build_student_run(
 ) -> TrainingRun:
     """A distillation, ready to train its first epoch."""
     student = build_network(run.student, splits.dataset, _stream(run.seed, _STUDENT_INIT))
+    peers = [
+        build_network(peer, splits.dataset, _stream(run.seed + PEER_SEED + number, _STUDENT_INIT))
+        for number, peer in enumerate(run.scheme.peers if isinstance(run.scheme, Mutual) else (), start=1)
+    ]
     return _training_run(
         run,
         run.training,
@@ -262,6 +270,7 @@ def build_student_run(
         teacher,
         trial,
         world,
+        peers,
     )
 
 
@@ -284,15 +293,16 @@ def _training_run(
     teacher: nn.Module | None,
     trial: str,
     world: World,
+    peers: Sequence[nn.Module] = (),
 ) -> TrainingRun:
     dataset = splits.dataset
     precision, _ = resolve_precision(training.precision, world.device)
     augmentation = build_augmentation(run.data, dataset)
-    network.to(world.device)
-    if teacher is not None:
-        teacher.to(world.device)
+    for part in (network, *peers, *([] if teacher is None else [teacher])):
+        part.to(world.device)
     features = () if teacher is None else build_features(run, network, teacher, train, world.device)
-    parameters = [*network.parameters(), *(p for term in features for p in term.loss.parameters())]
+    trained = (network, *peers, *(term.loss for term in features))
+    parameters = [parameter for part in trained for parameter in part.parameters()]
     optimizer, schedule = training.optimizer, training.schedule
     return TrainingRun(
         network,
@@ -303,6 +313,7 @@ def _training_run(
         TrainingData(train, splits.val, dataset.mean, dataset.std, augmentation),
         teacher=teacher,
         features=features,
+        peers=peers,
         world=world,
         trial=trial,
     )

@@ -77,6 +77,14 @@ ADJUSTMENTS: Registry[Factory] = Registry(
         "label_smoothing": "orchestrator.distillation.adjustment:LabelSmoothing",
     },
 )
+LOSSES: Registry[Factory] = Registry(
+    "loss",
+    {
+        "kd": "orchestrator.distillation.logit_loss:SoftTargets",
+        "dkd": "orchestrator.distillation.decoupled:DecoupledKD",
+        "dist": "orchestrator.distillation.correlation:Correlation",
+    },
+)
 FEATURE_LOSSES: Registry[Factory] = Registry(
     "feature",
     {

@@ -7,6 +7,11 @@ from typing import Final
 TRAIN_LOSS: Final = "train/loss"
 TRAIN_LOSS_CE: Final = "train/loss_ce"
 TRAIN_LOSS_KD: Final = "train/loss_kd"
+TRAIN_LOSS_TCKD: Final = "train/loss_tckd"
+"""Of decoupled KD: the label against the rest. Like all terms of the distillation loss, before its weight."""
+TRAIN_LOSS_NCKD: Final = "train/loss_nckd"
+TRAIN_LOSS_INTER: Final = "train/loss_inter"
+TRAIN_LOSS_INTRA: Final = "train/loss_intra"
 TRAIN_LOSS_FITNET: Final = "train/loss_fitnet"
 """Like those of all feature losses, before its weight."""
 TRAIN_LOSS_ATTENTION_TRANSFER: Final = "train/loss_attention_transfer"
@@ -19,6 +24,8 @@ TRAIN_LOSS_CRD: Final = "train/loss_crd"
 TRAIN_LOSS_REVIEW: Final = "train/loss_review"
 TRAIN_ACC1: Final = "train/acc1"
 """Top-1 accuracy on the augmented training batches, in percent."""
+TRAIN_AGREEMENT: Final = "train/agreement"
+"""Share of the epoch's training samples whose top class is the same for student and teacher, in percent."""
 VAL_LOSS: Final = "val/loss"
 VAL_ACC1: Final = "val/acc1"
 TEST_LOSS: Final = "test/loss"
@@ -52,9 +59,9 @@ METRICS: Final = frozenset(
 """Every metric's name."""
 
 
-def feature_loss(method: str) -> str:
-    """The metric of a feature loss, of a plugin's too."""
-    return f"{TRAIN_LOSS}_{method}"
+def loss_metric(name: str) -> str:
+    """The metric of a feature loss, by its method, or of a term of the distillation loss; of a plugin's too."""
+    return f"{TRAIN_LOSS}_{name}"
 
 
 def is_metric(name: str) -> bool:

@@ -58,7 +58,8 @@ class Registry(Generic[T]):
 
     def __init__(self, kind: str, builtin: Mapping[str, str] | None = None, families: Iterable[Family] = ()) -> None:
         self.kind = kind
-        self.group = f"orchestrator.{kind}s"
+        self.plural = f"{kind}es" if kind.endswith("s") else f"{kind}s"
+        self.group = f"orchestrator.{self.plural}"
         self.families = tuple(families)
         self._entries: dict[str, T | str] = dict(builtin or {})
         self._entry_points_read = False
@@ -77,7 +78,7 @@ class Registry(Generic[T]):
             close = nearest(name, self)
             raise RegistryError(
                 f"there is no {self.kind} {name!r}" + (f"; did you mean {close!r}?" if close else ""),
-                hint=f"known {self.kind}s: {self.listing}",
+                hint=f"known {self.plural}: {self.listing}",
             )
         if name not in self._entries:
             return cast(T, self._resolved(name, self._families_of(name)[0].by_name)(name))

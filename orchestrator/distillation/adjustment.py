@@ -10,15 +10,18 @@ import torch
 from torch import Tensor
 
 from orchestrator.distillation._logits import at_least_float32, check_logits, check_target
+from orchestrator.distillation.batch import Mix
 
 
 @torch.no_grad()
-def wrong_predictions(logits_teacher: Tensor, target: Tensor) -> Tensor:
+def wrong_predictions(logits_teacher: Tensor, target: Tensor, mix: Mix | None = None) -> Tensor:
     """Which samples the teacher gets wrong.
 
     Args:
         logits_teacher: [B, C].
         target: [B], labels.
+        mix: second labels, where images are blended from two: the teacher is right about such an image if its
+            largest logit is at either label whose share is above 0.
 
     Returns:
         bool [B]; False where the label's logit ties with the largest.
@@ -28,7 +31,12 @@ def wrong_predictions(logits_teacher: Tensor, target: Tensor) -> Tensor:
     """
     check_logits(logits_teacher=logits_teacher)
     check_target(logits_teacher, target)
-    return logits_teacher.gather(1, target[:, None]).squeeze(1) < logits_teacher.amax(dim=1)
+    top = logits_teacher.amax(dim=1)
+    wrong = logits_teacher.gather(1, target[:, None]).squeeze(1) < top
+    if mix is None:
+        return wrong
+    wrong_of_partner = logits_teacher.gather(1, mix.partner[:, None]).squeeze(1) < top
+    return (wrong | (mix.share <= 0)) & (wrong_of_partner | (mix.share >= 1))
 
 
 @torch.no_grad()
@@ -91,6 +99,9 @@ class Adjustment:
 
     The criterion calls each method once per training batch, under `no_grad`, in the order in which they
     stand here. A rule overrides the hook that fits it, returns new tensors, and leaves right samples alone.
+
+    `target` is the label to repair with. Where images are blended from two, that is the label with the larger share
+    for a wrong sample, and for a right one the teacher's own top class, whichever label that is.
     """
 
     def adjust_logits(self, logits_teacher: Tensor, target: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -58,6 +59,10 @@ class Mix:
     """int64 [B], the second label."""
     share: Tensor
     """Float [B] in [0, 1], the weight of the first label; the second has the rest."""
+
+    def main_label(self, target: Tensor) -> Tensor:
+        """int64 [B]: the label with the larger share, the first where they are equal; `target` is the first."""
+        return torch.where(self.share >= 0.5, target, self.partner)
 
 
 @dataclass(frozen=True)

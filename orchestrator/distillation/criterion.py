@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from orchestrator import names
-from orchestrator.distillation._logits import at_least_float32, check_logits, check_target
+from orchestrator.distillation._logits import at_least_float32, check_logits, check_target, standardise
 from orchestrator.distillation.adjustment import Adjustment, wrong_predictions
 from orchestrator.distillation.batch import ALONE, Mix, Workers
-from orchestrator.distillation.losses import soft_target_loss, soften
+from orchestrator.distillation.logit_loss import Lesson, LogitLoss, SoftTargets
+from orchestrator.distillation.losses import soften
 from orchestrator.distillation.temperature import Temperature
 
 
@@ -26,7 +28,9 @@ class CriterionOutput:
     loss_ce: Tensor
     """Scalar, unweighted, in nats."""
     loss_kd: Tensor
-    """Scalar, unweighted, in nats times temperature squared; 0 without a teacher."""
+    """Scalar, before kd_weight, for standard KD in nats times temperature squared; 0 without a teacher."""
+    terms: Mapping[str, Tensor] = field(default_factory=dict)
+    """Scalars, the unweighted terms of loss_kd by their name; empty where it has but one."""
     temperature: Tensor | None = None
     """[B], after the bounds."""
     clamped_low: Tensor | None = None
@@ -34,18 +38,24 @@ class CriterionOutput:
     clamped_high: Tensor | None = None
     """bool [B]: the upper bound lowered the temperature."""
     wrong: Tensor | None = None
-    """bool [B]: the teacher's largest logit is off the label."""
+    """bool [B]: the teacher's largest logit is off the label; see `wrong_predictions`."""
     adjusted: Tensor | None = None
     """bool [B]: the adjustment rule changed the target."""
+    agreement: Tensor | None = None
+    """bool [B]: student and teacher have the same top class, the first of several; before any adjustment."""
 
     @property
     def parts(self) -> dict[str, Tensor]:
         """Scalars of this batch by the name they are logged under (losses without their "train/").
 
-        `temperature/clamped_*` are shares of the batch, 0 to 1; `adjustment/*` are counts. Without a teacher
-        both groups are missing.
+        `temperature/clamped_*` are shares of the batch, 0 to 1, `agreement` is one in percent; `adjustment/*` are
+        counts. Without a teacher there are the losses alone.
         """
         parts = {_LOSS_CE: self.loss_ce, _LOSS_KD: self.loss_kd}
+        for name, term in self.terms.items():
+            parts[_part(names.loss_metric(name))] = term
+        if self.agreement is not None:
+            parts[_part(names.TRAIN_AGREEMENT)] = 100 * self.agreement.float().mean()
         if self.temperature is not None:
             parts[names.TEMPERATURE_MEAN] = self.temperature.mean()
             parts[names.TEMPERATURE_MIN] = self.temperature.min()
@@ -61,27 +71,47 @@ class CriterionOutput:
         return parts
 
 
-_LOSS_CE = names.TRAIN_LOSS_CE.removeprefix("train/")
-_LOSS_KD = names.TRAIN_LOSS_KD.removeprefix("train/")
+def _part(metric: str) -> str:
+    return metric.removeprefix("train/")
+
+
+_LOSS_CE = _part(names.TRAIN_LOSS_CE)
+_LOSS_KD = _part(names.TRAIN_LOSS_KD)
 
 
 class Criterion:
-    """loss = ce_weight * CE(v, y) + kd_weight * mean_x[tau_x^2 * KL(target_x || softmax(v / tau_x))].
+    """total = ce_weight * CE(v, y) + kd_weight * loss(v, target, tau).
 
-    The training loop calls it once per batch. The temperature sees the teacher's own logits; after that the
-    adjustment repairs the target.
+    The training loop calls it once per batch. The temperature sees both sides' own logits. Then the adjustment
+    repairs the teacher's, which are standardised, where that is asked for, and softened; the loss compares the target
+    made so with the student's logits, standardised likewise. Standardising comes after the adjustment, so that a
+    rule sees the teacher's own logits, and a swap of two commutes with it.
+
+    An image that is blended from two (`Mix`) has the cross entropy share * CE(v, first) + (1 - share) * CE(v, second).
+    For adjustment and loss its label is the one with the larger share; where the teacher's top class is either
+    label it is right, and its target stays as it is. Temperatures depend on logits alone.
 
     Args:
         ce_weight: weight of the cross entropy with the labels, finite and >= 0.
         kd_weight: weight of the distillation loss, finite and >= 0; at 0 no teacher is needed.
         temperature: gives tau.
         adjustment: repairs wrong targets.
+        loss: compares the student with the softened target; None is standard KD.
+        standardize: whether the loss sees standardised logits; see `standardise`.
 
     Raises:
         ValueError: a weight is negative or not finite.
     """
 
-    def __init__(self, ce_weight: float, kd_weight: float, temperature: Temperature, adjustment: Adjustment) -> None:
+    def __init__(
+        self,
+        ce_weight: float,
+        kd_weight: float,
+        temperature: Temperature,
+        adjustment: Adjustment,
+        loss: LogitLoss | None = None,
+        standardize: bool = False,
+    ) -> None:
         for name, weight in (("ce_weight", ce_weight), ("kd_weight", kd_weight)):
             if not 0 <= weight < math.inf:
                 raise ValueError(f"{name} must be finite and >= 0, got {weight}")
@@ -89,6 +119,8 @@ class Criterion:
         self.kd_weight = kd_weight
         self.temperature = temperature
         self.adjustment = adjustment
+        self.loss = SoftTargets() if loss is None else loss
+        self.standardize = standardize
 
     @property
     def needs_teacher(self) -> bool:
@@ -122,7 +154,7 @@ class Criterion:
         check_logits(logits_student=logits_student)
         check_target(logits_student, target)
         logits_student = at_least_float32(logits_student)
-        loss_ce = workers.share_of_mean(functional.cross_entropy(logits_student, target, reduction="none"))
+        loss_ce = workers.share_of_mean(_cross_entropy(logits_student, target, mix))
         if logits_teacher is None:
             if self.needs_teacher:
                 raise ValueError(f"logits_teacher is None, but kd_weight is {self.kd_weight} and needs them")
@@ -132,18 +164,34 @@ class Criterion:
         check_logits(logits_student=logits_student, logits_teacher=logits_teacher)
         with torch.no_grad():
             tau, clamped_low, clamped_high = self.temperature(logits_student, logits_teacher, workers.mean)
-            wrong = wrong_predictions(logits_teacher, target)
-            log_probs = soften(self.adjustment.adjust_logits(logits_teacher, target), tau)
-            log_probs = self.adjustment.adjust_log_probs(log_probs, wrong, target)
+            top = logits_teacher.argmax(dim=1)
+            wrong = wrong_predictions(logits_teacher, target, mix)
+            label = target if mix is None else mix.main_label(target)
+            repair = label if mix is None else torch.where(wrong, label, top)
+            to_soften = self.adjustment.adjust_logits(logits_teacher, repair)
+            log_probs = soften(standardise(to_soften) if self.standardize else to_soften, tau)
+            log_probs = self.adjustment.adjust_log_probs(log_probs, wrong, repair)
             adjusted = self.adjustment.adjusted(wrong)
-        loss_kd = workers.share_of_mean(soft_target_loss(logits_student, log_probs, tau, "none"))
+            agreement = logits_student.argmax(dim=1) == top
+        compared = standardise(logits_student) if self.standardize else logits_student
+        loss_kd, terms = self.loss(Lesson(compared, log_probs, tau, label, workers))
         return CriterionOutput(
             total=self.ce_weight * loss_ce + self.kd_weight * loss_kd,
             loss_ce=loss_ce.detach(),
             loss_kd=loss_kd.detach(),
+            terms=terms if len(terms) > 1 else {},
             temperature=tau,
             clamped_low=clamped_low,
             clamped_high=clamped_high,
             wrong=wrong,
             adjusted=adjusted,
+            agreement=agreement,
         )
+
+
+def _cross_entropy(logits: Tensor, target: Tensor, mix: Mix | None) -> Tensor:
+    """[B] in nats, for mixed images by the share of each label."""
+    first = functional.cross_entropy(logits, target, reduction="none")
+    if mix is None:
+        return first
+    return mix.share * first + (1 - mix.share) * functional.cross_entropy(logits, mix.partner, reduction="none")

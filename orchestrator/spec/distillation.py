@@ -6,12 +6,13 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, Tag, model_validator
 
-from orchestrator.catalog import ADJUSTMENTS, TEMPERATURES
+from orchestrator.catalog import ADJUSTMENTS, LOSSES, TEMPERATURES
 from orchestrator.spec.base import PLUGIN, PluginSection, Section, broken_rule, known_in, told_by
 from orchestrator.spec.features import FeatureSpec
 
 _METHODS = ("constant", "flsw", "cwsm")
 _RULES = ("none", "probability_shift", "label_smoothing")
+_LOSSES = ("kd", "dkd", "dist")
 
 
 class ConstantTemperature(Section):
@@ -94,6 +95,34 @@ class PluginAdjustment(PluginSection):
     rule: Annotated[str, known_in(ADJUSTMENTS)] = Field(json_schema_extra={"not": {"enum": [*_RULES]}})
 
 
+class KDLoss(Section):
+    """Standard distillation: tau^2 * KL(teacher || student) (Hinton et al. 2015)."""
+
+    method: Literal["kd"] = "kd"
+
+
+class DKDLoss(Section):
+    """Decoupled distillation: the label against the rest, and the rest among itself (Zhao et al. 2022)."""
+
+    method: Literal["dkd"]
+    alpha: float = Field(1.0, ge=0, description="Weight of the label's probability against the rest (TCKD).")
+    beta: float = Field(8.0, ge=0, description="Weight of the probabilities of the other classes (NCKD).")
+
+
+class DISTLoss(Section):
+    """Correlations of predictions, between classes and within them (Huang et al. 2022)."""
+
+    method: Literal["dist"]
+    beta: float = Field(1.0, ge=0, description="Weight of the correlation over the classes of a sample (inter).")
+    gamma: float = Field(1.0, ge=0, description="Weight of the correlation over the samples of a class (intra).")
+
+
+class PluginLoss(PluginSection):
+    """A loss between logits that an installed package adds."""
+
+    method: Annotated[str, known_in(LOSSES)] = Field(json_schema_extra={"not": {"enum": [*_LOSSES]}})
+
+
 TemperatureSpec = Annotated[
     Annotated[ConstantTemperature, Tag("constant")]
     | Annotated[FLSWTemperature, Tag("flsw")]
@@ -108,10 +137,17 @@ AdjustmentSpec = Annotated[
     | Annotated[PluginAdjustment, Tag(PLUGIN)],
     told_by("rule", "none", _RULES),
 ]
+LossSpec = Annotated[
+    Annotated[KDLoss, Tag("kd")]
+    | Annotated[DKDLoss, Tag("dkd")]
+    | Annotated[DISTLoss, Tag("dist")]
+    | Annotated[PluginLoss, Tag(PLUGIN)],
+    told_by("method", "kd", _LOSSES),
+]
 
 
 class DistillationSpec(Section):
-    """loss = ce_weight * CE(student, label) + kd_weight * tau^2 * KL(teacher || student) + weighted feature losses."""
+    """total = ce_weight * CE(student, label) + kd_weight * loss(student, teacher) + weighted feature losses."""
 
     ce_weight: float = Field(0.1, ge=0, description="Weight of the cross entropy with the labels.")
     kd_weight: float = Field(
@@ -124,6 +160,12 @@ class DistillationSpec(Section):
     )
     adjustment: AdjustmentSpec = Field(
         NoAdjustment(), description="Repair of wrong targets: none, probability_shift or label_smoothing."
+    )
+    loss: LossSpec = Field(KDLoss(), description="What student and softened targets are compared by: kd, dkd or dist.")
+    logit_standardization: bool = Field(
+        False,
+        description="Whether the loss sees logits of mean 0 and variance 1 over the classes of a sample, on both sides "
+        "(Sun et al. 2024). Temperature methods see the logits as they are.",
     )
     features: list[FeatureSpec] = Field([], description="Losses between features of student and teacher.")
 
@@ -146,7 +188,12 @@ class DistillationSpec(Section):
     def _logit_part_is_there(self) -> Self:
         """Without the logit loss a student alone may keep its variant's leftovers; features ask for clear words."""
         if self.kd_weight == 0 and self.features:
-            for name, default in (("temperature", ConstantTemperature()), ("adjustment", NoAdjustment())):
+            defaults = (
+                ("temperature", ConstantTemperature()),
+                ("adjustment", NoAdjustment()),
+                ("loss", KDLoss()),
+            )
+            for name, default in defaults:
                 given = getattr(self, name)
                 if given.model_dump() != default.model_dump():
                     key = "method" if name == "temperature" else "rule"

@@ -13,6 +13,12 @@ from orchestrator.errors import DivergenceError
 from orchestrator.training.world import World
 
 _LOSSES = (names.TRAIN_LOSS, names.TRAIN_LOSS_CE, names.TRAIN_LOSS_KD)
+_PER_SAMPLE = {
+    names.TEMPERATURE_CLAMPED_LOW: 1,
+    names.TEMPERATURE_CLAMPED_HIGH: 1,
+    names.TRAIN_AGREEMENT: 100,
+}
+"""Flags that are told as a share of the samples, and the share's unit; the others are counted."""
 _QUANTILES = {names.TEMPERATURE_P10: 0.1, names.TEMPERATURE_P50: 0.5, names.TEMPERATURE_P90: 0.9}
 
 
@@ -25,7 +31,7 @@ class EpochMeter:
     def __init__(self, world: World, features: Sequence[str] = ()) -> None:
         self._world = world
         self._features = tuple(features)
-        self._names = (*_LOSSES, *map(names.feature_loss, features))
+        self._names: tuple[str, ...] = ()
         self._batch_sizes: list[int] = []
         self._losses: list[Tensor] = []
         self._correct: list[Tensor] = []
@@ -41,7 +47,8 @@ class EpochMeter:
         feature losses by method.
         """
         self._batch_sizes.append(len(target))
-        self._losses += [total.detach(), output.loss_ce, output.loss_kd]
+        self._names = (*_LOSSES, *map(names.loss_metric, (*output.terms, *self._features)))
+        self._losses += [total.detach(), output.loss_ce, output.loss_kd, *output.terms.values()]
         self._losses += [features[method].detach() for method in self._features]
         self._correct.append(logits.detach().argmax(1) == target)
         if output.temperature is not None:
@@ -51,6 +58,7 @@ class EpochMeter:
             (names.TEMPERATURE_CLAMPED_HIGH, output.clamped_high),
             (names.ADJUSTMENT_WRONG, output.wrong),
             (names.ADJUSTMENT_ADJUSTED, output.adjusted),
+            (names.TRAIN_AGREEMENT, output.agreement),
         ):
             if flag is not None:
                 self._flags.setdefault(name, []).append(flag)
@@ -80,8 +88,7 @@ class EpochMeter:
         metrics = dict(zip(self._names, (losses.sum(0) / samples).tolist(), strict=True))
         metrics[names.TRAIN_ACC1] = 100 * correct / samples
         for name, count in zip(self._flags, flag_counts, strict=True):
-            is_share = name in (names.TEMPERATURE_CLAMPED_LOW, names.TEMPERATURE_CLAMPED_HIGH)
-            metrics[name] = count / samples if is_share else count
+            metrics[name] = _PER_SAMPLE[name] * count / samples if name in _PER_SAMPLE else count
         if self._temperatures:
             metrics |= _describe(self._world.gather(torch.cat(self._temperatures)))
         return metrics

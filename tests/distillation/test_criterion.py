@@ -212,11 +212,17 @@ def test_parts_are_named_as_logged_and_count_this_batch():
     assert 0 < wrong < 16
     assert 1 in taus
     assert 12 in taus
+    agreeing = [
+        row.index(max(row)) == other.index(max(other))
+        for row, other in zip(student.tolist(), teacher.tolist(), strict=True)
+    ]
+    assert 0 < sum(agreeing) < 16
     parts = {name: part.item() for name, part in output.parts.items()}
     assert parts == pytest.approx(
         {
             "loss_ce": output.loss_ce.item(),
             "loss_kd": output.loss_kd.item(),
+            "agreement": 100 * sum(agreeing) / 16,
             "temperature/mean": sum(taus) / 16,
             "temperature/min": 1,
             "temperature/max": 12,
