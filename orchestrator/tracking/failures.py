@@ -6,7 +6,7 @@ import re
 import socket
 import ssl
 from collections.abc import Iterator
-from http import HTTPStatus
+from http.client import responses
 
 import requests
 
@@ -60,8 +60,7 @@ def _answer(error: BaseException) -> str | None:
     code = match and int(match[1] or match[2])
     if not code:
         return None
-    phrase = HTTPStatus(code).phrase if code in iter(HTTPStatus) else ""
-    return f"the server answered {code} {phrase}".rstrip()
+    return f"the server answered {code} {responses.get(code, '')}".rstrip()
 
 
 def _origin(error: BaseException) -> str:

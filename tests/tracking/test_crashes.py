@@ -239,7 +239,7 @@ def test_what_the_journal_knows_and_the_store_missed_is_written(sessions, experi
             assert store.run(interrupted).info.status == "KILLED"
         check_experiment(store)
 
-    assert sessions(session, check, step=3) > 20
+    assert sessions(session, check, step=4) > 20
 
 
 def test_what_the_store_knows_is_not_written_again(mlflow_store, experiment, wrap_calls):
