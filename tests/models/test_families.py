@@ -63,11 +63,10 @@ def test_wide_resnets_have_the_size_of_the_papers_tables(name, millions):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("norm", ["batch", "group"])
-def test_every_network_maps_images_to_logits_at_every_width(name, norm):
-    for width in (0.1, 0.37, 2.0):
-        model = on_meta(name, num_classes=7, in_channels=1, width=width, norm=norm)
-        assert model(torch.empty(2, 1, 32, 32, device="meta")).shape == (2, 7)
+@pytest.mark.parametrize(("width", "norm"), [(0.1, "group"), (1.7, "batch")])
+def test_every_network_maps_images_to_logits_at_every_width(name, width, norm):
+    model = on_meta(name, num_classes=7, in_channels=1, width=width, norm=norm)
+    assert model(torch.empty(2, 1, 32, 32, device="meta")).shape == (2, 7)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
