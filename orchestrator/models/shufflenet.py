@@ -4,7 +4,8 @@
 - `ShuffleNetV2` (Ma et al., "ShuffleNet V2", 2018, table 5): the 1x form, 116, 232 and 464 channels.
 
 As in the distillation literature the stem is a 1x1 convolution to 24 channels without max-pool; with a larger
-`stem_stride` it is the papers' 3x3 one, since a strided 1x1 convolution would not see most pixels.
+`stem_stride` it is the papers' 3x3 one, since a strided 1x1 convolution would not see most pixels. Weights start
+as torch's layers do, there as here.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from orchestrator.models.layers import (
     Settings,
     conv_norm,
     conv_norm_relu,
-    initialise_convolutions,
     pooled,
     shuffle_channels,
     stage_ends,
@@ -62,7 +62,6 @@ class ShuffleNetV1(nn.Module):
             channels = out_channels
             self.stages.extend(_UnitV1(channels, channels, 1, given.norm) for _ in range(count - 1))
         self.head = nn.Linear(channels, given.num_classes)
-        initialise_convolutions(self)
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.head(pooled(self.stages(self.stem(images))))
@@ -119,7 +118,6 @@ class ShuffleNetV2(nn.Module):
         last_channels = given.channels(V2_LAST_CHANNELS)
         self.last = conv_norm_relu(channels, last_channels, 1, given.norm)
         self.head = nn.Linear(last_channels, given.num_classes)
-        initialise_convolutions(self)
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.head(pooled(self.last(self.stages(self.stem(images)))))
