@@ -104,9 +104,7 @@ def test_a_trial_trains_on_a_folder_of_images_and_the_next_finds_them_decoded(tm
     content = run.model_dump(exclude_unset=True)
 
     def metrics(trial):
-        job = Job(
-            trial, "teacher", content, 0, str(tmp_path / trial), distils=False, cache=str(tmp_path / "cache")
-        )
+        job = Job(trial, "teacher", content, 0, str(tmp_path / trial), distils=False, cache=str(tmp_path / "cache"))
         return Session(job, Cache()).train_epoch()
 
     first = metrics("one")
