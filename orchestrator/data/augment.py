@@ -15,9 +15,8 @@ from orchestrator.data.draws import Stream, integers, uniform
 from orchestrator.data.geometry import crop_and_flip, cutout
 from orchestrator.data.images import Images
 from orchestrator.data.jitter import ColorJitter
-from orchestrator.data.mixing import Mixing
+from orchestrator.data.mixing import Mixing, Partners
 from orchestrator.data.policy import Policy
-from orchestrator.distillation.batch import Mix
 
 
 class Augmentation:
@@ -60,12 +59,12 @@ class Augmentation:
         self.cutout_fill = cutout_fill
         self.mixing = mixing
 
-    def batch(self, train: Images, indices: Tensor, *, seed: int, view: int) -> tuple[Tensor, Mix | None]:
+    def batch(self, train: Images, indices: Tensor, *, seed: int, view: int) -> tuple[Tensor, Partners | None]:
         """What the networks see of the samples at `indices` (int64 [B], on the device of `train`).
 
-        Returns uint8 [B, C, H, W] and, with mixing, the partners' labels and each sample's own share. A partner's
-        image is augmented as that sample's own is in this view. `view` numbers the variants of one sample, such as
-        the epoch. See `Mixing` for what mixed images mean to a distillation.
+        Returns uint8 [B, C, H, W] and what was mixed in, None without mixing. A partner's image is augmented as that
+        sample's own is in this view. `view` numbers the variants of one sample, such as the epoch. See `Mixing` for
+        what mixed images mean to a distillation.
         """
         if self.mixing is None:
             return self(train.images.index_select(0, indices), indices, seed=seed, view=view), None
@@ -73,7 +72,7 @@ class Augmentation:
         samples = torch.cat([indices, partners])
         images, others = self(train.images.index_select(0, samples), samples, seed=seed, view=view).chunk(2)
         images, share = self.mixing(images, others, indices, seed=seed, view=view)
-        return images, Mix(train.labels.index_select(0, partners), share)
+        return images, Partners(train.labels.index_select(0, partners), share)
 
     def __call__(self, images: Tensor, indices: Tensor, *, seed: int, view: int) -> Tensor:
         """Augmented copies of `images` (uint8 [B, C, H, W]) whose indices in the data set are int64 [B], not mixed."""

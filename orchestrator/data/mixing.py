@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from orchestrator.data.draws import Stream, beta, integers, uniform
 from orchestrator.data.geometry import choose, inside
+
+
+@dataclass(frozen=True)
+class Partners:
+    """What was mixed into the B images of a batch."""
+
+    labels: Tensor
+    """int64 [B], of the partners."""
+    share: Tensor
+    """float32 [B] in [0, 1], of each sample's own image and label; the partner has the rest."""
 
 
 class Mixing:

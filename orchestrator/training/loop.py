@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 
 from orchestrator import names
 from orchestrator.data import Augmentation, Images, normalise
-from orchestrator.distillation.batch import Batch
+from orchestrator.distillation.batch import Batch, Mix
 from orchestrator.distillation.criterion import Criterion
 from orchestrator.distillation.features import FeatureTerm
 from orchestrator.errors import CheckpointError, DataError, DivergenceError
@@ -208,7 +208,8 @@ class TrainingRun:
         start, end = world.share(len(batch))
         indices = batch[start:end]
         target = train.labels.index_select(0, indices)
-        images, mix = self.data.augmentation.batch(train, indices, seed=settings.seed, view=self.epoch)
+        images, partners = self.data.augmentation.batch(train, indices, seed=settings.seed, view=self.epoch)
+        mix = None if partners is None else Mix(partners.labels, partners.share)
         inputs = normalise(images, self.data.mean, self.data.std)
         part = Batch(target, indices, self.epoch, settings.seed, mix, world.workers(len(batch)))
         logits_teacher: Tensor | None = None

@@ -41,7 +41,7 @@ def test_mixup_blends_two_augmented_images_and_their_labels() -> None:
     augment = augmentation(Mixing(0.4, None))
     found, mix = augment.batch(data, indices, seed=1, view=2)
     own, other, partners = expected_parts(augment, data, indices)
-    assert torch.equal(mix.partner, data.labels[partners])
+    assert torch.equal(mix.labels, data.labels[partners])
     share = mix.share.double().view(-1, 1, 1, 1)
     blended = share * own + (1 - share) * other
     assert (found.double() - blended).abs().max() <= 0.5001
@@ -123,7 +123,7 @@ def test_a_batch_does_not_depend_on_its_order_size_or_workers(mixing: Mixing, si
         parts = [augment.batch(data, part, seed=1, view=2) for part in indices.split(batch_size)]
         assert torch.equal(torch.cat([images for images, _ in parts]), whole)
         assert torch.equal(torch.cat([part.share for _, part in parts]), mix.share)
-        assert torch.equal(torch.cat([part.partner for _, part in parts]), mix.partner)
+        assert torch.equal(torch.cat([part.labels for _, part in parts]), mix.labels)
     again = augment.batch(data, indices.flip(0), seed=1, view=2)
     assert torch.equal(again[0], whole.flip(0))
 

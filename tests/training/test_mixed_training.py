@@ -49,7 +49,7 @@ def test_both_networks_see_the_mixed_images_and_the_loss_both_labels() -> None:
             for image, label, partner, share in zip(
                 normalise(expected, data.mean, data.std),
                 data.train.labels.tolist(),
-                mix.partner.tolist(),
+                mix.labels.tolist(),
                 mix.share.tolist(),
                 strict=True,
             )
