@@ -193,12 +193,12 @@ class Driver:
         run = self.plan.run_of(trial)
         return (run.training if self.plan.distils(trial) else run.teacher_training).epochs
 
-    def _source(self, source: Source) -> tuple[dict[str, Any], str]:
+    def _source(self, source: Source) -> dict[str, Any]:
         if source.checkpoint is not None:
-            path = teacher_weights(source.checkpoint, self._home)
+            weights = teacher_weights(source.checkpoint, self._home)
         else:
-            path = str(self._home.teacher(str(source.key)))
-        return source.model.model_dump(exclude_unset=True), path
+            weights = str(self._home.teacher(str(source.key)))
+        return {"model": source.model.model_dump(exclude_unset=True), "weights": weights}
 
     def history(self, trial: Trial) -> list[dict[str, float]]:
         """The epochs that a trial has behind it."""

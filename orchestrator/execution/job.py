@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 FAILURE: Final = "failure"
@@ -24,8 +24,8 @@ class Job:
     split_seed: int
     folder: str
     """The trial's own."""
-    teachers: Sequence[tuple[Mapping[str, Any], str]] = ()
-    """What the student learns from: a `TeacherSpec`, and where its weights are."""
+    teachers: list[dict[str, Any]] = field(default_factory=list)
+    """What the student learns from: each a `TeacherSpec` under "model", and under "weights" where those are."""
     weights: str | None = None
     """Where a network of stage 0 leaves its own weights."""
     distils: bool = True

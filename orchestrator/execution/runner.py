@@ -19,6 +19,7 @@ from orchestrator.execution.watcher import Watcher
 from orchestrator.machine import Machine, this_machine
 from orchestrator.search.agenda import Agenda
 from orchestrator.search.plan import Plan, make_plan
+from orchestrator.search.standing import anything_left
 from orchestrator.search.trials import Phase, Record, Status
 from orchestrator.spec.base import expand_environment
 from orchestrator.spec.experiment import ExperimentSpec
@@ -59,7 +60,7 @@ def run_experiment(
     folder = home.experiment(spec)
     with folder.opened(spec):
         records = folder.records()
-        if _complete(plan, records):
+        if not anything_left(plan, records, home.has_teacher, out_of_budget=_clock(spec, folder)()):
             watcher.on_stage("every trial has ended before: nothing is left to run")
             return Results(spec, records)
         key = _session_key(folder)
@@ -186,21 +187,6 @@ def tracking_uri(spec: ExperimentSpec, home: Home) -> tuple[str, bool]:
     return (given, False) if given else (home.tracking_uri, True)
 
 
-def _complete(plan: Plan, records: dict[str, Record]) -> bool:
-    """Whether an earlier session has ended all that can be run."""
-    agenda = Agenda(plan, lambda arm, drawn: _Never(), records, plan.teachers)
-    return bool(records) and all(r.status.ended for r in records.values()) and agenda.next() is None
-
-
-class _Never:
-    """A sampler for asking whether there is anything left, without drawing it."""
-
-    def suggest(self, trial_id: str) -> dict[str, object]:
-        return {}
-
-    def tell(self, trial_id: str, params: object, value: float | None) -> None: ...
-
-
 def _session_key(folder: ExperimentFolder) -> str:
     """The experiment's lasting key, made when it is first run."""
     for event in folder.journal.read():
@@ -214,13 +200,7 @@ def _session_key(folder: ExperimentFolder) -> str:
 def _clock(spec: ExperimentSpec, folder: ExperimentFolder) -> Callable[[], bool]:
     """Whether the time budget is spent, earlier sessions' time included."""
     limit = spec.budget.time_s
-    spent, started = 0.0, None
-    for event in folder.journal.read():
-        if event["event"] == "session":
-            started = event["started"]
-        elif started is not None:
-            spent, started = spent + event["at"] - started, event["at"]
-    begin = time.monotonic()
+    spent, begin = folder.seconds(), time.monotonic()
     return lambda: limit is not None and spent + time.monotonic() - begin >= limit
 
 

@@ -42,7 +42,7 @@ class Cache:
             return None
         source = (job.teachers, run.scheme, run.data.source)
         if self._teacher is None or self._teacher[0] != source:
-            networks = [_trained(TeacherSpec.model_validate(model), path, dataset) for model, path in job.teachers]
+            networks = [_trained(TeacherSpec.model_validate(t["model"]), t["weights"], dataset) for t in job.teachers]
             self._teacher = (source, build.join_teachers(run.scheme, networks))
         return self._teacher[1]
 

@@ -49,7 +49,7 @@ def fetch_teachers(checkpoints: Iterable[str], home: Home, tracking_uri: str) ->
 
 
 def _download(artifact: str, path: Path, tracking_uri: str) -> None:
-    from orchestrator.tracking.mlflow import download
+    from orchestrator.tracking.mlflow_store import download
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:

@@ -1,4 +1,4 @@
-"""What one step differentiates: the student, and the feature losses with their connectors."""
+"""What one step differentiates: the student, its peers, and the feature losses with their connectors."""
 
 from __future__ import annotations
 
@@ -12,22 +12,27 @@ from orchestrator.models.taps import Tap
 
 
 class Learner(nn.Module):
-    """The student and its feature losses as one module, so that data parallelism averages both's gradients.
+    """The student, its peers and its feature losses as one module, so that data parallelism averages all gradients.
 
-    Without features it does no more than the student.
+    Without peers and features it does no more than the student.
     """
 
-    def __init__(self, student: nn.Module, features: Sequence[FeatureTerm] = ()) -> None:
+    def __init__(
+        self, student: nn.Module, features: Sequence[FeatureTerm] = (), peers: Sequence[nn.Module] = ()
+    ) -> None:
         super().__init__()
         self.student = student
+        self.peers = nn.ModuleList(peers)
         self.features = nn.ModuleDict({term.method: term.loss for term in features})
         self._terms = tuple(features)
         self._tap = Tap(student, [layer for term in features for layer in term.layers])
 
     def forward(
         self, inputs: Tensor, teacher_features: dict[str, Tensor], batch: Batch
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    ) -> tuple[list[Tensor], dict[str, Tensor]]:
         """Logits [B, C] of images [B, C', H, W], and by method the unweighted feature losses of the global batch.
+
+        The student's logits come first, then those of its peers.
 
         `teacher_features` are the frozen teacher's for the same images, by layer. Logits and losses carry
         gradient; see `Workers` for what each process holds of a loss.
@@ -41,4 +46,4 @@ class Learner(nn.Module):
             )
             for term in self._terms
         }
-        return logits, losses
+        return [logits, *(peer(inputs) for peer in self.peers)], losses

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from torch.optim import Optimizer
 from orchestrator import names
 from orchestrator.data import Augmentation, Images, normalise
 from orchestrator.distillation.batch import Batch, Mix
-from orchestrator.distillation.criterion import Criterion
+from orchestrator.distillation.criterion import Criterion, CriterionOutput
 from orchestrator.distillation.features import FeatureTerm
 from orchestrator.errors import CheckpointError, DataError, DivergenceError
 from orchestrator.models.taps import Tap
@@ -80,7 +81,8 @@ class TrainingRun:
 
     Student, teacher and feature losses must be on `world.device`; the run moves the images there, lays both
     networks' weights out as channels_last, puts the teacher in eval mode for good and never gives it a gradient.
-    The optimizer has the parameters of the feature losses beside the student's.
+    The optimizer has the parameters of the feature losses and of `peers` beside the student's. Peers are networks that
+    are trained along with the student, all learning from each other; with them there is no teacher.
 
     With several processes every process makes the same calls, with the same initial weights; the run itself
     averages gradients over them. The result does not depend on the number of processes, up to rounding, if no
@@ -101,11 +103,12 @@ class TrainingRun:
         *,
         teacher: nn.Module | None = None,
         features: Sequence[FeatureTerm] = (),
+        peers: Sequence[nn.Module] = (),
         world: World = SINGLE,
         trial: str = "training",
         should_stop: Callable[[], bool] | None = None,
     ) -> None:
-        needs_teacher = criterion.needs_teacher or bool(features)
+        needs_teacher = (criterion.needs_teacher and not peers) or bool(features)
         if needs_teacher and teacher is None:
             raise ValueError("the criterion or a feature loss needs a teacher")
         smallest_batch = len(data.train) % settings.batch_size or settings.batch_size
@@ -119,10 +122,10 @@ class TrainingRun:
         self.teacher = teacher.eval() if teacher is not None and needs_teacher else None
         self.features = tuple(features)
         # Faster at every size measured, 8 x 8 up; batches follow the weights' layout of their own accord.
-        for network in filter(None, (self.student, self.teacher)):
+        for network in filter(None, (self.student, self.teacher, *peers)):
             network.to(memory_format=torch.channels_last)
-        learner = Learner(student, features)
-        self._connectors = learner.features
+        learner = Learner(student, features, peers)
+        self._connectors, self._peers = learner.features, learner.peers
         # Running statistics are shared before each validation instead of in every step.
         self._learner = DistributedDataParallel(learner, broadcast_buffers=False) if world.size > 1 else learner
         self._teacher_tap: Tap | None = None
@@ -187,6 +190,7 @@ class TrainingRun:
                 "best": self.best,
                 "student": self.student.state_dict(),
                 "features": self._connectors.state_dict(),
+                "peers": self._peers.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
             }
         )
@@ -196,6 +200,7 @@ class TrainingRun:
         try:
             self.student.load_state_dict(state["student"])
             self._connectors.load_state_dict(state["features"])
+            self._peers.load_state_dict(state["peers"])
             # The optimizer would otherwise go on writing into the caller's tensors.
             self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
             self.epoch, self.best = state["epoch"], state["best"]
@@ -218,11 +223,14 @@ class TrainingRun:
             with torch.no_grad(), autocast(settings.precision, world.device):
                 logits_teacher, features_teacher = self._teacher_tap(inputs)
         with autocast(settings.precision, world.device):
-            logits, feature_losses = self._learner(inputs, features_teacher, part)
+            (logits, *logits_peers), feature_losses = self._learner(inputs, features_teacher, part)
         if not self.criterion.needs_teacher:
             logits_teacher = None
-        output = self.criterion(logits, logits_teacher, target, workers=part.workers, mix=mix)
-        total = output.total
+        if logits_peers:
+            output, total = self._mutual([logits, *logits_peers], part)
+        else:
+            output = self.criterion(logits, logits_teacher, target, workers=part.workers, mix=mix)
+            total = output.total
         for term in self.features:
             total = total + term.weight_at(progress) * feature_losses[term.method]
         total.backward()
@@ -231,6 +239,17 @@ class TrainingRun:
         self.optimizer.step()
         self.optimizer.zero_grad()
         meter.add(output, logits, target, total, feature_losses)
+
+    def _mutual(self, logits: list[Tensor], part: Batch) -> tuple[CriterionOutput, Tensor]:
+        """Deep mutual learning (Zhang et al. 2018, equation 8): each network learns from the mean over all others.
+
+        Returns the output of the student with its first peer, for the record, and the sum of all networks' losses.
+        """
+        pairs = {
+            (mine, other): self.criterion(logits[mine], logits[other], part.target, workers=part.workers, mix=part.mix)
+            for mine, other in itertools.permutations(range(len(logits)), 2)
+        }
+        return pairs[0, 1], torch.stack([output.total for output in pairs.values()]).sum() / (len(logits) - 1)
 
     def _set_rate(self, progress: float) -> float:
         """Set the learning rates for `progress`, in epochs; returns the first group's."""

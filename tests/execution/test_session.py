@@ -44,13 +44,18 @@ def teacher(tmp_path_factory):
 
 
 def job(folder, phase=Phase.SEARCH, teacher=None, trial="t", split_seed=0, **overrides):
+    run = run_spec(**overrides)
     made = Job(
         trial=trial,
         phase=phase,
-        run=run_spec(**overrides).model_dump(exclude_unset=True),
+        run=run.model_dump(exclude_unset=True),
         split_seed=split_seed,
         folder=str(folder / trial),
-        teacher=None if teacher is None else str(teacher),
+        teachers=[{"model": run.teacher.model_dump(exclude_unset=True), "weights": str(teacher)}]
+        if teacher is not None and phase is not Phase.TEACHER
+        else [],
+        weights=str(teacher) if phase is Phase.TEACHER else None,
+        distils=phase is not Phase.TEACHER,
     )
     return Job.from_json(made.to_json())
 

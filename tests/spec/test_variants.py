@@ -63,12 +63,12 @@ def test_sections_are_set_before_their_fields_whatever_the_order() -> None:
         (
             {"variants": {"a": {"set": {"search.num_samples": 3}}}},
             "search.variants.a.set.search.num_samples",
-            "data, teacher, student, distillation, training",
+            "data, teacher, student, scheme, distillation, training",
         ),
         (
             {"variants": {"a": {"set": {"resources.cpus_per_worker": 3}}}},
             "search.variants.a.set.resources.cpus_per_worker",
-            "data, teacher, student, distillation, training",
+            "data, teacher, student, scheme, distillation, training",
         ),
         (
             {"variants": {"a": {"space": {"data.train_samples": choice(3)}}}},
