@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 from training_runs import DISTILL, make_run, network, training_data
@@ -73,3 +74,16 @@ def test_a_run_with_mixing_continues_exactly() -> None:
     second = make_run(network(5), data=training_data(augmentation=MIXED))
     second.restore(first.state())
     assert second.train_epoch()["train/loss"] == expected["train/loss"]
+
+
+def test_the_cross_entropy_is_mixed_as_the_images_are() -> None:
+    data, student = training_data(augmentation=MIXED), network()
+    images, mix = MIXED.batch(data.train, torch.arange(101), seed=3, view=0)
+    with torch.no_grad():
+        logits = student(normalise(images, data.mean, data.std))
+    own, partners = (
+        nn.functional.cross_entropy(logits, labels, reduction="none") for labels in (data.train.labels, mix.labels)
+    )
+    expected = (mix.share * own + (1 - mix.share) * partners).mean().item()
+    metrics = make_run(student, lr=1e-12, data=data).train_epoch()
+    assert metrics["train/loss_ce"] == pytest.approx(expected, rel=1e-4)
