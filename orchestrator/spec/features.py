@@ -45,7 +45,6 @@ class FitNet(FeatureSection):
     """Hints: a linear map of the student's features regresses the teacher's (Romero et al. 2015)."""
 
     method: Literal["fitnet"]
-    weight: float = Field(100.0, gt=0, description="Factor of this loss in the total.")
 
 
 class AttentionTransfer(FeatureSection):

@@ -35,7 +35,7 @@ def test_every_built_in_method_has_a_section_with_its_usual_weight() -> None:
     assert {feature.method: feature.weight for feature in found} == {
         "attention_transfer": 1000,
         "crd": 0.8,
-        "fitnet": 100,
+        "fitnet": 1,
         "nst": 50,
         "pkt": 30000,
         "review": 1,

@@ -14,7 +14,8 @@ from orchestrator.distillation.features.shapes import as_maps, channels, pointwi
 class FitNet(FeatureLoss):
     """mean_x ||r(s_x) - t_x||^2 / numel(t_x), summed over layers (equation 3, with a mean for half the sum).
 
-    r is a 1x1 convolution to the teacher's channels; both maps are averaged to the smaller size first.
+    r is a 1x1 convolution to the teacher's channels; both maps are averaged to the smaller size first. Public code
+    with weights around 100 has a batch norm in r: without one, such weights diverge at usual learning rates.
     """
 
     default_layers: ClassVar[DefaultLayers] = "middle"
