@@ -183,14 +183,17 @@ def test_only_execution_imports_ray() -> None:
     assert outside == []
 
 
-def test_only_the_mlflow_tracker_imports_mlflow() -> None:
-    outside = [path.relative_to(PACKAGE) for path in EVERY_FILE if imported(path, "mlflow")]
-    assert outside == [Path("tracking/mlflow.py")]
+def test_only_two_files_import_mlflow() -> None:
+    users = [path.relative_to(PACKAGE) for path in EVERY_FILE if imported(path, "mlflow")]
+    assert users == [Path("tracking/mlflow.py"), Path("tracking/mlflow_store.py")]
 
 
 def test_the_mlflow_tracker_is_imported_where_it_is_used() -> None:
-    users = [p.relative_to(PACKAGE) for p in EVERY_FILE if imported(p, "orchestrator.tracking.mlflow", only_eager=True)]
-    assert users == []
+    users = {
+        module: [p.name for p in EVERY_FILE if imported(p, f"orchestrator.tracking.{module}", only_eager=True)]
+        for module in ("mlflow", "mlflow_store")
+    }
+    assert users == {"mlflow": [], "mlflow_store": ["mlflow.py"]}
 
 
 @pytest.mark.parametrize("package", ["torch", "ray", "mlflow"])

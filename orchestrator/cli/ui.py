@@ -70,7 +70,7 @@ def ui(
 def where_to_look(spec: ExperimentSpec, home: Home, console: Console) -> None:
     """Tell where the runs of an experiment are shown."""
     from orchestrator.execution.runner import tracking_uri
-    from orchestrator.tracking.mlflow import find_experiment
+    from orchestrator.tracking.mlflow_store import find_experiment
     from orchestrator.tracking.uris import experiment_page, redacted
 
     uri, local = tracking_uri(spec, home)
@@ -101,7 +101,7 @@ def _check_port(host: str, port: int) -> None:
 
 def _close_orphans(home: Home) -> None:
     """Runs of experiments whose driver was killed would be shown as running for ever."""
-    from orchestrator.tracking.mlflow import close_orphans
+    from orchestrator.tracking.mlflow_store import close_orphans
 
     for folder in home.experiments():
         keys = [event["key"] for event in folder.journal.read() if event["event"] == "experiment"]

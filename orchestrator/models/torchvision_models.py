@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,6 @@ from torch import Tensor, nn
 from orchestrator.catalog import TORCHVISION
 from orchestrator.errors import CheckpointError, RegistryError
 from orchestrator.models.norm import NORMS, make_norm
-from orchestrator.registry import nearest
 
 STEMS = {
     "DenseNet": ("features.conv0", "features.pool0"),
@@ -47,10 +47,10 @@ def by_name(name: str) -> partial[nn.Module]:
     wanted = name.removeprefix(TORCHVISION)
     known = models.list_models(module=models)
     if wanted not in known:
-        close = nearest(wanted, known)
         raise RegistryError(
-            f"torchvision has no classifier {wanted!r}" + (f"; did you mean {close!r}?" if close else ""),
-            hint=f"known: {', '.join(known)}",
+            f"torchvision has no classifier {wanted!r}",
+            hint=f"nearest: {', '.join(get_close_matches(wanted, known, 5)) or 'none'}; "
+            "torchvision.models.list_models(module=torchvision.models) tells all",
         )
     return partial(build, wanted)
 

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import re
-import sqlite3
 import time
 from collections.abc import Callable, Container, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TypeVar
 
-from filelock import FileLock
-from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run
 from mlflow.exceptions import MlflowException
 
@@ -24,11 +17,9 @@ from orchestrator.errors import TrackingError
 from orchestrator.search.trials import Status
 from orchestrator.tracking.base import Epoch, RunInfo, Tracker
 from orchestrator.tracking.failures import cause, may_pass, unusable
-from orchestrator.tracking.uris import redacted
+from orchestrator.tracking.mlflow_store import KEY_TAG, STATUS_TAG, open_client, search
 from orchestrator.tracking.writer import GivenUpError, Writer
 
-KEY_TAG = f"{names.TAG_PREFIX}key"
-STATUS_TAG = f"{names.TAG_PREFIX}status"
 REASON_TAG = f"{names.TAG_PREFIX}reason"
 NOTE_TAG = "mlflow.note.content"
 MAX_PARAMS, MAX_VALUE = 100, 6000
@@ -37,8 +28,6 @@ MAX_METRICS = 350
 """Metrics of one batch. MLflow takes 1000, but on sqlite the time of a batch grows faster than its size."""
 SEND_EVERY_S = 2.0
 """Seconds that metrics may wait for others: a batch of 20 short epochs costs a seventh of 20 batches."""
-PAGE = 200
-"""Runs of one search: a server takes a second for that many, and a request may last 20."""
 
 _MLFLOW_STATUS = {
     Status.RUNNING: "RUNNING",
@@ -92,7 +81,7 @@ class MLflowTracker(Tracker):
 
     def open(self, experiment: RunInfo) -> None:
         try:
-            self._client = _client(self.uri, self._artifacts)
+            self._client = open_client(self.uri, self._artifacts)
             self.experiment_id = self._find_or_create_experiment()
             # Where the experiment comes from, its trials come from.
             self._source = {name: value for name, value in experiment.tags.items() if name.startswith("mlflow.")}
@@ -170,7 +159,7 @@ class MLflowTracker(Tracker):
         return run_id
 
     def _runs(self, query: str) -> list[Run]:
-        return _search(self._client, self.experiment_id, query)
+        return search(self._client, self.experiment_id, query)
 
     def _create_run(self, run: RunInfo, tags: Mapping[str, str], start: int) -> str:
         tags = {**self._source, **run.tags, **tags, KEY_TAG: run.key, STATUS_TAG: Status.RUNNING}
@@ -307,118 +296,6 @@ class MLflowTracker(Tracker):
             middle = len(items) // 2
             self._put(child, what, items[:middle], send)
             self._put(child, what, items[middle:], send)
-
-
-def close_orphans(uri: str, experiment: str, parent_key: str) -> int:
-    """Mark the runs of an experiment whose driver is gone as killed; returns how many there were.
-
-    Raises `TrackingError` when the store cannot be used.
-    """
-    try:
-        client = _client(uri)
-        found = client.get_experiment_by_name(experiment)
-        if found is None:
-            return 0
-        parents = _search(client, found.experiment_id, f"tags.`{KEY_TAG}` = '{parent_key}'")
-        orphans = [run for run in parents if run.info.status == "RUNNING"]
-        for parent in parents:
-            children = f"tags.`{names.PARENT_RUN_TAG}` = '{parent.info.run_id}'"
-            orphans += _search(client, found.experiment_id, f"{children} and attributes.status = 'RUNNING'")
-        for run in orphans:
-            client.set_terminated(run.info.run_id, "KILLED")
-            client.set_tag(run.info.run_id, STATUS_TAG, Status.INTERRUPTED)
-    except Exception as error:
-        raise unusable(uri, error) from None
-    return len(orphans)
-
-
-def find_experiment(uri: str, experiment: str) -> str | None:
-    """MLflow's id of an experiment; None if there is none, or MLflow cannot be asked."""
-    if uri.startswith("sqlite:///") and not _database(uri).exists():
-        return None
-    try:
-        found = _client(uri).get_experiment_by_name(experiment)
-    except Exception:
-        return None
-    return str(found.experiment_id) if found else None
-
-
-def download(artifact: str, uri: str, folder: Path) -> Path:
-    """Copy the file or folder that an artifact's URI stands for (models:/name/1, runs:/id/path) into `folder`.
-
-    `uri` is the tracking store that knows it. Raises `TrackingError` where it cannot be had.
-    """
-    from mlflow.artifacts import download_artifacts
-
-    try:
-        stored = _stored_at(artifact, _client(uri))
-        return Path(download_artifacts(artifact_uri=stored, dst_path=str(folder), tracking_uri=uri, registry_uri=uri))
-    except Exception as error:
-        raise TrackingError(
-            f"{artifact} cannot be downloaded from MLflow at {redacted(uri)}: {cause(error, uri)}",
-            hint="check its name and version, and tracking.uri (or MLFLOW_TRACKING_URI)",
-        ) from error
-
-
-def _stored_at(artifact: str, client: MlflowClient) -> str:
-    """Where a registered or logged model lies; left to itself, MLflow would ask the process's default store."""
-    match = re.fullmatch(r"models:/([^/@]+)(?:@([^/]+)|/(\d+|latest))?(/.*)?", artifact)
-    if match is None:
-        return artifact
-    name, alias, version, path = match.groups()
-    if alias:
-        version = client.get_model_version_by_alias(name, alias).version
-    elif version is None:
-        return f"{client.get_logged_model(name).artifact_location}{path or ''}"
-    elif version == "latest":
-        found = client.search_model_versions(f'name="{name}"', order_by=["version_number DESC"], max_results=1)
-        version = found[0].version if found else "1"
-    return f"{client.get_model_version_download_uri(name, str(version))}{path or ''}"
-
-
-def _client(uri: str, artifacts: Path | None = None) -> MlflowClient:
-    # A server that is away must be noticed in seconds. MLflow would repeat requests whose answer was lost
-    # without asking what came of them, so the writer thread does the retrying.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-    if not uri.startswith("sqlite:///"):
-        return MlflowClient(uri)
-    # Making the client makes or migrates the database, which two processes must not do at once.
-    database = _database(uri)
-    database.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{database}.lock", timeout=60):
-        if not database.exists():
-            _create(database, artifacts)
-        # MLflow would try for minutes to open what cannot be opened.
-        with closing(sqlite3.connect(database, timeout=20)) as connection:
-            connection.execute("PRAGMA schema_version")
-        return MlflowClient(uri)
-
-
-def _create(database: Path, artifacts: Path | None) -> None:
-    """Make a store, whole or not at all: one that was left half made, MLflow can neither use nor complete."""
-    with TemporaryDirectory(prefix=f".{database.name}-", dir=database.parent) as folder:
-        unfinished = Path(folder) / database.name
-        client = MlflowClient(f"sqlite:///{unfinished}")
-        if artifacts and artifacts.parent == database.parent:
-            # In a store of our own nothing uses MLflow's empty "Default", whose artifacts would go to ./mlruns.
-            client.delete_experiment("0")
-        unfinished.replace(database)
-
-
-def _database(uri: str) -> Path:
-    return Path(uri.removeprefix("sqlite:///").partition("?")[0])
-
-
-def _search(client: MlflowClient, experiment_id: str, query: str) -> list[Run]:
-    runs: list[Run] = []
-    token: str | None = None
-    while True:
-        page = client.search_runs([experiment_id], query, max_results=PAGE, page_token=token)
-        runs += page
-        token = page.token
-        if not token:
-            return runs
 
 
 def _params(run: RunInfo, known: Container[str]) -> list[Param]:

@@ -9,7 +9,8 @@ import pytest
 from mlflow import MlflowClient
 from tracking_stores import EXPERIMENT, Calls, MemoryStore, MLflowStore, Server
 
-from orchestrator.tracking import mlflow, writer
+from orchestrator.tracking import mlflow_store as opening
+from orchestrator.tracking import writer
 from orchestrator.tracking.mlflow import MLflowTracker
 
 MakeStore = Callable[[], Any]
@@ -47,7 +48,7 @@ def wrap_calls(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Puts functions before and after every call of a tracker's client; repeats come at once."""
 
     def wrap(before: Any = lambda *args, **kwargs: None, after: Any = lambda *args, **kwargs: None) -> None:
-        monkeypatch.setattr(mlflow, "MlflowClient", Calls(mlflow.MlflowClient, before, after))
+        monkeypatch.setattr(opening, "MlflowClient", Calls(opening.MlflowClient, before, after))
         monkeypatch.setattr(writer, "RETRY_PAUSE_S", 0.01)
 
     return wrap

@@ -12,7 +12,7 @@ from orchestrator.search.agenda import Agenda
 from orchestrator.search.plan import make_plan
 from orchestrator.search.trials import Phase, Record, Status, Trial, created, ended
 from orchestrator.store.home import Home
-from orchestrator.tracking.mlflow import KEY_TAG, STATUS_TAG
+from orchestrator.tracking.mlflow_store import KEY_TAG, STATUS_TAG
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 

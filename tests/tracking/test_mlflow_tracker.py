@@ -13,7 +13,8 @@ from orchestrator import names
 from orchestrator.errors import TrackingError
 from orchestrator.search.trials import Status
 from orchestrator.tracking.base import RunInfo
-from orchestrator.tracking.mlflow import MAX_METRICS, REASON_TAG, STATUS_TAG, close_orphans
+from orchestrator.tracking.mlflow import MAX_METRICS, REASON_TAG
+from orchestrator.tracking.mlflow_store import STATUS_TAG, close_orphans
 
 
 def test_children_are_nested_below_the_parent(mlflow_store, tracker):

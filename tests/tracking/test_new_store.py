@@ -14,9 +14,11 @@ import pytest
 from mlflow import MlflowClient
 from tracking_stores import EXPERIMENT, MLflowStore, epochs, trial_info, wait_until
 
+from orchestrator.errors import TrackingError
 from orchestrator.search.trials import Status
 from orchestrator.store.home import Home
-from orchestrator.tracking.mlflow import MLflowTracker, find_experiment
+from orchestrator.tracking.mlflow import MLflowTracker
+from orchestrator.tracking.mlflow_store import download, find_experiment
 
 OPEN = """
 import sys
@@ -78,7 +80,10 @@ def test_a_process_killed_while_it_makes_a_store_does_no_harm(tmp_path):
 
 
 def test_asking_for_an_experiment_makes_no_store(tmp_path):
-    assert find_experiment(f"sqlite:///{tmp_path / 'mlflow.db'}", "x") is None
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    assert find_experiment(uri, "x") is None
+    with pytest.raises(TrackingError, match="there is no store yet"):
+        download("models:/x/1", uri, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

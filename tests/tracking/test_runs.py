@@ -10,7 +10,6 @@ from orchestrator.search.plan import make_plan
 from orchestrator.search.trials import Status
 from orchestrator.spec.experiment import RunSpec
 from orchestrator.spec.variants import flatten
-from orchestrator.tracking import mlflow
 from orchestrator.tracking.base import RunInfo
 from orchestrator.tracking.runs import own_values, source_tags
 
@@ -130,7 +129,7 @@ def test_runs_are_found_again_over_several_pages(mlflow_store, tracker, monkeypa
         tracker.start(trial_info(key))
         tracker.end(key, Status.FINISHED)
     tracker.close(Status.INTERRUPTED)
-    monkeypatch.setattr(mlflow, "PAGE", 3)
+    monkeypatch.setattr("orchestrator.tracking.mlflow_store.PAGE", 3)
     second = mlflow_store.tracker()
     second.open(EXPERIMENT)
     assert {second.status(key) for key in keys} == {Status.FINISHED}

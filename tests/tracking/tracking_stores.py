@@ -21,7 +21,8 @@ from orchestrator import names
 from orchestrator.search.trials import Status
 from orchestrator.tracking.base import RunInfo, Tracker
 from orchestrator.tracking.memory import MemoryRun, MemoryTracker
-from orchestrator.tracking.mlflow import KEY_TAG, NOTE_TAG, REASON_TAG, STATUS_TAG, MLflowTracker
+from orchestrator.tracking.mlflow import NOTE_TAG, REASON_TAG, MLflowTracker
+from orchestrator.tracking.mlflow_store import KEY_TAG, STATUS_TAG
 
 EXPERIMENT = RunInfo(
     "key-of-the-experiment",

@@ -1,0 +1,160 @@
+"""An MLflow store: opening or making it, searching it, closing what was left in it, fetching what lies in it."""
+
+from __future__ import annotations
+
+import gc
+import os
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from filelock import FileLock
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from orchestrator import names
+from orchestrator.errors import TrackingError
+from orchestrator.search.trials import Status
+from orchestrator.tracking.failures import cause, unusable
+from orchestrator.tracking.uris import redacted
+
+KEY_TAG = f"{names.TAG_PREFIX}key"
+STATUS_TAG = f"{names.TAG_PREFIX}status"
+PAGE = 200
+"""Runs of one search: a server takes a second for that many, and a request may last 20."""
+
+
+def open_client(uri: str, artifacts: Path | None = None) -> MlflowClient:
+    """A client of the store; makes a sqlite store that is not there. `artifacts` is where ours are kept."""
+    # A server that is away must be noticed in seconds. MLflow would repeat requests whose answer was lost
+    # without asking what came of them, so the writer thread does the retrying.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    if not uri.startswith("sqlite:///"):
+        return MlflowClient(uri)
+    # Making the client makes or migrates the database, which two processes must not do at once.
+    database = _database(uri)
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{database}.lock", timeout=60):
+        if not database.exists():
+            _create(database, artifacts)
+        # MLflow would try for minutes to open what cannot be opened.
+        with closing(sqlite3.connect(database, timeout=20)) as connection:
+            connection.execute("PRAGMA schema_version")
+        return MlflowClient(uri)
+
+
+def _create(database: Path, artifacts: Path | None) -> None:
+    """Make a store, whole or not at all: one that was left half made, MLflow can neither use nor complete."""
+    with TemporaryDirectory(prefix=f".{database.name}-", dir=database.parent) as folder:
+        unfinished = Path(folder) / database.name
+        client = MlflowClient(f"sqlite:///{unfinished}")
+        if artifacts and artifacts.parent == database.parent:
+            # In a store of our own nothing uses MLflow's empty "Default", whose artifacts would go to ./mlruns.
+            client.delete_experiment("0")
+        unfinished.replace(database)
+
+
+def _database(uri: str) -> Path:
+    return Path(uri.removeprefix("sqlite:///").partition("?")[0])
+
+
+def _is_missing(uri: str) -> bool:
+    return uri.startswith("sqlite:///") and not _database(uri).exists()
+
+
+def search(client: MlflowClient, experiment_id: str, query: str) -> list[Run]:
+    """All runs that a query finds."""
+    runs: list[Run] = []
+    token: str | None = None
+    with _uncollected():
+        while True:
+            page = client.search_runs([experiment_id], query, max_results=PAGE, page_token=token)
+            runs += page
+            token = page.token
+            if not token:
+                return runs
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without garbage collections, which make two thirds of the time that MLflow takes to read many runs."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def close_orphans(uri: str, experiment: str, parent_key: str) -> int:
+    """Mark the runs of an experiment whose driver is gone as killed; returns how many there were.
+
+    Raises `TrackingError` when the store cannot be used.
+    """
+    try:
+        client = open_client(uri)
+        found = client.get_experiment_by_name(experiment)
+        if found is None:
+            return 0
+        parents = search(client, found.experiment_id, f"tags.`{KEY_TAG}` = '{parent_key}'")
+        orphans = [run for run in parents if run.info.status == "RUNNING"]
+        for parent in parents:
+            children = f"tags.`{names.PARENT_RUN_TAG}` = '{parent.info.run_id}'"
+            orphans += search(client, found.experiment_id, f"{children} and attributes.status = 'RUNNING'")
+        for run in orphans:
+            client.set_terminated(run.info.run_id, "KILLED")
+            client.set_tag(run.info.run_id, STATUS_TAG, Status.INTERRUPTED)
+    except Exception as error:
+        raise unusable(uri, error) from None
+    return len(orphans)
+
+
+def find_experiment(uri: str, experiment: str) -> str | None:
+    """MLflow's id of an experiment; None if there is none, or MLflow cannot be asked."""
+    if _is_missing(uri):
+        return None
+    try:
+        found = open_client(uri).get_experiment_by_name(experiment)
+    except Exception:
+        return None
+    return str(found.experiment_id) if found else None
+
+
+def download(artifact: str, uri: str, folder: Path) -> Path:
+    """Copy the file or folder that an artifact's URI stands for (models:/name/1, runs:/id/path) into `folder`.
+
+    `uri` is the tracking store that knows it. Raises `TrackingError` where it cannot be had.
+    """
+    from mlflow.artifacts import download_artifacts
+
+    try:
+        if _is_missing(uri):
+            raise FileNotFoundError("there is no store yet")
+        stored = _stored_at(artifact, open_client(uri))
+        return Path(download_artifacts(artifact_uri=stored, dst_path=str(folder), tracking_uri=uri, registry_uri=uri))
+    except Exception as error:
+        raise TrackingError(
+            f"{artifact} cannot be downloaded from MLflow at {redacted(uri)}: {cause(error, uri)}",
+            hint="check its name and version, and tracking.uri (or MLFLOW_TRACKING_URI)",
+        ) from error
+
+
+def _stored_at(artifact: str, client: MlflowClient) -> str:
+    """Where a registered or logged model lies; left to itself, MLflow would ask the process's default store."""
+    match = re.fullmatch(r"models:/([^/@]+)(?:@([^/]+)|/(\d+|latest))?(/.*)?", artifact)
+    if match is None:
+        return artifact
+    name, alias, version, path = match.groups()
+    if alias:
+        version = client.get_model_version_by_alias(name, alias).version
+    elif version is None:
+        return f"{client.get_logged_model(name).artifact_location}{path or ''}"
+    elif version == "latest":
+        found = client.search_model_versions(f'name="{name}"', order_by=["version_number DESC"], max_results=1)
+        version = found[0].version if found else "1"
+    return f"{client.get_model_version_download_uri(name, str(version))}{path or ''}"
