@@ -10,23 +10,31 @@ from training_runs import DISTILL, make_run, network, training_data, without_tim
 
 from orchestrator import names
 from orchestrator.data import Augmentation
+from orchestrator.distillation.correlation import Correlation
+from orchestrator.distillation.criterion import Criterion
+from orchestrator.distillation.decoupled import DecoupledKD
 from orchestrator.errors import DivergenceError
 from orchestrator.training import World, evaluate
 
 EPOCHS = 2
 
 
-def _train(world: World, lr: float = 0.05, norm: str = "group") -> tuple[list[dict[str, float]], dict[str, Any]]:
+LOSSES = {"dkd": DecoupledKD(), "dist": Correlation(10, 10)}
+
+
+def _train(
+    world: World, lr: float = 0.05, norm: str = "group", criterion: Criterion = DISTILL, epochs: int = EPOCHS
+) -> tuple[list[dict[str, float]], dict[str, Any]]:
     run = make_run(
         network(norm=norm),
-        DISTILL,
+        criterion,
         lr=lr,
-        epochs=EPOCHS,
+        epochs=epochs,
         teacher=network(seed=5),
         data=training_data(augmentation=Augmentation(1, True)),
         world=world,
     )
-    return [without_times(run.train_epoch()) for _ in range(EPOCHS)], run.state()
+    return [without_times(run.train_epoch()) for _ in range(epochs)], run.state()
 
 
 def _gradient_through_workers(world: World) -> dict[str, Any]:
@@ -49,6 +57,16 @@ def _gradient_through_workers(world: World) -> dict[str, Any]:
     }
 
 
+def _train_by_losses(world: World) -> dict[str, Any]:
+    """History and student for each logit loss, with standardised logits."""
+    trained = {}
+    for name, loss in LOSSES.items():
+        criterion = Criterion(0.3, 0.7, DISTILL.temperature, DISTILL.adjustment, loss, standardize=True)
+        history, state = _train(world, criterion=criterion, epochs=1)
+        trained[name] = history, state["student"]
+    return trained
+
+
 def _worker(rank: int, size: int, folder: str) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
@@ -62,6 +80,7 @@ def _worker(rank: int, size: int, folder: str) -> None:
     gathered = world.gather(torch.arange(rank + 1) + 10 * rank)
     result = {"history": history, "state": state, "diverged": diverged, "gathered": gathered.tolist()}
     result["workers"] = _gradient_through_workers(world)
+    result["losses"] = _train_by_losses(world)
     result["batch_norm"] = _train(world, norm="batch")
     torch.save(result, Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()
@@ -82,6 +101,8 @@ def test_two_processes_give_the_result_of_one(tmp_path: Path) -> None:
         torch.testing.assert_close(value, alone[name])
         assert torch.equal(value, second["workers"][name])
 
+    _assert_same_training_by_losses(first["losses"], _train_by_losses(World()))
+
     history, state = _train(World())
     for together, alone in zip(first["history"], history, strict=True):
         assert together == pytest.approx(alone, rel=1e-3)
@@ -89,6 +110,13 @@ def test_two_processes_give_the_result_of_one(tmp_path: Path) -> None:
     for name, weight in state["student"].items():
         torch.testing.assert_close(first["state"]["student"][name], weight, rtol=1e-3, atol=1e-4)
         assert torch.equal(first["state"]["student"][name], second["state"]["student"][name])
+
+
+def _assert_same_training_by_losses(several: dict[str, Any], alone: dict[str, Any]) -> None:
+    for name, (history, student) in alone.items():
+        for together, single in zip(several[name][0], history, strict=True):
+            assert together == pytest.approx(single, rel=1e-3)
+        torch.testing.assert_close(several[name][1], student, rtol=1e-3, atol=1e-4)
 
 
 def _assert_validation_is_of_the_saved_weights(results: list[Any]) -> None:

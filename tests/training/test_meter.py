@@ -1,0 +1,54 @@
+import pytest
+import torch
+from training_runs import CLASSES, make_run, network
+
+from orchestrator import names
+from orchestrator.distillation.adjustment import ProbabilityShift
+from orchestrator.distillation.correlation import Correlation
+from orchestrator.distillation.criterion import Criterion
+from orchestrator.distillation.decoupled import DecoupledKD
+from orchestrator.distillation.logit_loss import LogitLoss, SoftTargets
+from orchestrator.distillation.temperature import ConstantTemperature
+from orchestrator.training import SINGLE
+from orchestrator.training.meter import EpochMeter
+
+
+def epoch_of(loss: LogitLoss, sizes: tuple[int, ...] = (6, 6, 1)) -> tuple[dict[str, float], list[float], float]:
+    """The meter's reading, each batch's loss_kd, and the share of samples that agree, in percent."""
+    criterion = Criterion(0.3, 0.7, ConstantTemperature(4), ProbabilityShift(), loss)
+    meter, losses, agreeing = EpochMeter(SINGLE), [], 0
+    for size in sizes:
+        student, teacher = torch.randn(2, size, CLASSES)
+        target = torch.zeros(size, dtype=torch.int64)
+        output = criterion(student, teacher, target)
+        meter.add(output, student, target, output.total, {})
+        losses.append(output.loss_kd.item())
+        agreeing += sum(int(a) == int(b) for a, b in zip(student.argmax(1), teacher.argmax(1), strict=True))
+    return meter.read("trial", 1), losses, 100 * agreeing / sum(sizes)
+
+
+@pytest.mark.parametrize("loss", [SoftTargets(), DecoupledKD(0.5, 2), Correlation(0.5, 2)])
+def test_samples_weigh_the_same_whatever_their_batch(loss: LogitLoss) -> None:
+    metrics, losses, agreement = epoch_of(loss)
+    expected = (6 * losses[0] + 6 * losses[1] + losses[2]) / 13
+    assert metrics[names.TRAIN_LOSS_KD] == pytest.approx(expected)
+    assert 0 < metrics[names.TRAIN_AGREEMENT] < 100
+    assert metrics[names.TRAIN_AGREEMENT] == pytest.approx(agreement)
+
+
+def test_terms_are_metrics_that_add_up() -> None:
+    metrics, *_ = epoch_of(DecoupledKD(0.5, 2))
+    tckd, nckd = metrics[names.TRAIN_LOSS_TCKD], metrics[names.TRAIN_LOSS_NCKD]
+    assert 0.5 * tckd + 2 * nckd == pytest.approx(metrics[names.TRAIN_LOSS_KD])
+    metrics, *_ = epoch_of(Correlation(0.5, 2))
+    inter, intra = metrics[names.TRAIN_LOSS_INTER], metrics[names.TRAIN_LOSS_INTRA]
+    assert 0.5 * inter + 2 * intra == pytest.approx(metrics[names.TRAIN_LOSS_KD])
+    assert all(map(names.is_metric, metrics))
+
+
+def test_a_run_reports_terms_and_agreement_only_where_there_are_any() -> None:
+    criterion = Criterion(0.3, 0.7, ConstantTemperature(4), ProbabilityShift(), DecoupledKD())
+    with_teacher = make_run(criterion=criterion, teacher=network(seed=5)).train_epoch()
+    assert {names.TRAIN_LOSS_TCKD, names.TRAIN_LOSS_NCKD, names.TRAIN_AGREEMENT} <= with_teacher.keys()
+    alone = make_run().train_epoch()
+    assert not {names.TRAIN_LOSS_TCKD, names.TRAIN_AGREEMENT} & alone.keys()
