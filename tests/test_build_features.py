@@ -39,7 +39,7 @@ def make(digits: Dataset, *features: dict[str, Any], **overrides: Any) -> Traini
 
 def test_the_built_in_methods() -> None:
     assert set(BUILT_IN) <= set(FEATURE_LOSSES)
-    assert {names.feature_loss(method) for method in BUILT_IN} <= names.METRICS
+    assert {names.loss_metric(method) for method in BUILT_IN} <= names.METRICS
 
 
 @pytest.mark.parametrize("method", BUILT_IN)
@@ -49,7 +49,7 @@ def test_every_method_trains(digits: Dataset, method: str) -> None:
     connectors = [parameter.detach().clone() for parameter in term.loss.parameters()]
     first, last = run.train_epoch(), run.train_epoch()
     for metrics in (first, last):
-        assert torch.tensor(metrics[names.feature_loss(method)]).isfinite()
+        assert torch.tensor(metrics[names.loss_metric(method)]).isfinite()
         assert metrics[names.TRAIN_LOSS_KD] > 0
     assert bool(connectors) == (method in WITH_CONNECTORS)
     moved = [not torch.equal(before, after) for before, after in zip(connectors, term.loss.parameters(), strict=True)]
@@ -60,7 +60,7 @@ def test_every_method_trains(digits: Dataset, method: str) -> None:
 @pytest.mark.parametrize("method", ["attention_transfer", "fitnet", "rkd", "sp"])
 def test_a_loss_alone_falls(digits: Dataset, method: str) -> None:
     run = make(digits, {"method": method}, distillation__kd_weight=0, training__epochs=4)
-    losses = [run.train_epoch()[names.feature_loss(method)] for _ in range(4)]
+    losses = [run.train_epoch()[names.loss_metric(method)] for _ in range(4)]
     assert losses[-1] < 0.9 * losses[0]
 
 
@@ -122,7 +122,7 @@ def test_a_restored_run_goes_on_exactly(digits: Dataset, precision: str) -> None
     second.restore(first.state())
     metrics = second.train_epoch()
     for method in ("crd", "vid", "review", "rkd"):
-        assert metrics[names.feature_loss(method)] == expected[names.feature_loss(method)]
+        assert metrics[names.loss_metric(method)] == expected[names.loss_metric(method)]
     state, other = whole.state(), second.state()
     for part in ("student", "features"):
         assert all(torch.equal(value, other[part][name]) for name, value in state[part].items())

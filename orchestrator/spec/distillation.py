@@ -196,7 +196,7 @@ class DistillationSpec(Section):
             for name, default in defaults:
                 given = getattr(self, name)
                 if given.model_dump() != default.model_dump():
-                    key = "method" if name == "temperature" else "rule"
+                    key = "rule" if name == "adjustment" else "method"
                     raise broken_rule(
                         name,
                         "acts on the logit loss alone, which kd_weight 0 leaves out; remove it, or raise kd_weight",

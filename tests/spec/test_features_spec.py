@@ -92,6 +92,7 @@ def test_features_alone_need_the_teacher() -> None:
         ({"temperature": {"method": "flsw"}}, "temperature: 'flsw'"),
         ({"temperature": {"method": "constant", "base": 2.0}}, "temperature: 'constant'"),
         ({"adjustment": {"rule": "probability_shift"}}, "adjustment: 'probability_shift'"),
+        ({"loss": {"method": "dkd"}}, "loss: 'dkd'"),
     ],
 )
 def test_what_acts_on_the_logits_is_refused_beside_features_without_a_logit_loss(
