@@ -11,6 +11,9 @@ from feature_cases import CASES, Case, batch
 from torch import multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from orchestrator import build, load_spec, names
+from orchestrator.data import load_dataset
+from orchestrator.spec.variants import variants
 from orchestrator.training import World
 
 INDICES = [3, 14, 1, 7, 10, 19, 0]
@@ -58,11 +61,29 @@ def _results(world: World) -> dict[str, Any]:
     return results
 
 
+def _trained(world: World) -> tuple[dict[str, float], dict[str, Any]]:
+    """Metrics and state after an epoch of a whole run."""
+    methods = [{"method": "fitnet"}, {"method": "rkd"}, {"method": "crd"}, {"method": "review", "norm": "group"}]
+    content = {
+        "name": "tiny",
+        "data": {"dataset": "digits", "train_samples": 101},
+        "teacher": {"model": "resnet14", "width": 0.5},
+        "student": {"model": "resnet8", "width": 0.25, "norm": "group"},
+        "distillation": {"features": methods},
+        "training": {"epochs": 1, "batch_size": 32, "optimizer": {"lr": 0.01}, "precision": "float32"},
+    }
+    run, digits = variants(load_spec(content))[0].run, load_dataset("digits")
+    splits, teacher = build.build_splits(run, digits, 0), build.build_teacher(run, digits)
+    training = build.build_student_run(run, splits, teacher, world=world)
+    return training.train_epoch(), training.state()
+
+
 def _worker(rank: int, size: int, folder: str) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=size)
-    torch.save(_results(World(rank, size)), Path(folder) / f"{rank}.pt")
+    world = World(rank, size)
+    torch.save({"losses": _results(world), "run": _trained(world)}, Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()
 
 
@@ -82,4 +103,15 @@ def alone() -> dict[str, Any]:
 def test_two_processes_give_the_result_of_one(name: str, shared: list[dict[str, Any]], alone: dict[str, Any]) -> None:
     assert alone[name]["gradients"]
     for process in shared:
-        torch.testing.assert_close(process[name], alone[name])
+        torch.testing.assert_close(process["losses"][name], alone[name])
+
+
+def test_two_processes_train_as_one(shared: list[dict[str, Any]]) -> None:
+    metrics, state = _trained(World())
+    for process in shared:
+        together, state_together = process["run"]
+        for name in (names.TRAIN_LOSS, *map(names.loss_metric, ("fitnet", "rkd", "crd", "review"))):
+            assert together[name] == pytest.approx(metrics[name], rel=1e-3)
+        for part in ("student", "features"):
+            assert state_together[part].keys() == state[part].keys()
+            torch.testing.assert_close(state_together[part], state[part], rtol=1e-3, atol=1e-4)
