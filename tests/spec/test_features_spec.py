@@ -82,7 +82,7 @@ def test_features_alone_need_the_teacher() -> None:
     spec = load({"method": "sp"}, kd_weight=0)
     assert spec.needs_teacher
     assert not load(kd_weight=0).needs_teacher
-    with pytest.raises(SpecError, match="teacher: is needed where .*there are features"):
+    with pytest.raises(SpecError, match=r"teacher: is needed where .*there are features"):
         load_spec({**SPEC, "teacher": None, "distillation": {"kd_weight": 0, "features": [{"method": "sp"}]}})
 
 
