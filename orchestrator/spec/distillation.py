@@ -108,6 +108,12 @@ class DKDLoss(Section):
     alpha: float = Field(1.0, ge=0, description="Weight of the label's probability against the rest (TCKD).")
     beta: float = Field(8.0, ge=0, description="Weight of the probabilities of the other classes (NCKD).")
 
+    @model_validator(mode="after")
+    def _some_term(self) -> Self:
+        if self.alpha == 0 and self.beta == 0:
+            raise broken_rule("beta", "must be above 0 where alpha is 0: there would be no loss", self.beta)
+        return self
+
 
 class DISTLoss(Section):
     """Correlations of predictions, between classes and within them (Huang et al. 2022)."""
@@ -115,6 +121,12 @@ class DISTLoss(Section):
     method: Literal["dist"]
     beta: float = Field(1.0, ge=0, description="Weight of the correlation over the classes of a sample (inter).")
     gamma: float = Field(1.0, ge=0, description="Weight of the correlation over the samples of a class (intra).")
+
+    @model_validator(mode="after")
+    def _some_term(self) -> Self:
+        if self.beta == 0 and self.gamma == 0:
+            raise broken_rule("gamma", "must be above 0 where beta is 0: there would be no loss", self.gamma)
+        return self
 
 
 class PluginLoss(PluginSection):

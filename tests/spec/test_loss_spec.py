@@ -47,6 +47,11 @@ def test_losses_have_their_papers_weights(given: dict[str, Any], filled: dict[st
         ({"loss": {"method": "dks"}}, "distillation.loss.method: 'dks': is not a known loss; did you mean 'dk"),
         ({"loss": {"method": "dkd", "gamma": 1}}, "distillation.loss.gamma: unknown key"),
         ({"loss": {"method": "dkd", "alpha": -1}}, "distillation.loss.alpha: -1: must be >= 0"),
+        (
+            {"loss": {"method": "dkd", "alpha": 0, "beta": 0}},
+            "distillation.loss.beta: 0.0: must be above 0 where alpha",
+        ),
+        ({"loss": {"method": "dist", "beta": 0, "gamma": 0}}, "distillation.loss.gamma: 0.0: must be above 0 where be"),
         ({"loss": {"alpha": 1}}, "distillation.loss.alpha: unknown key"),
         ({"logit_standardization": 1}, "distillation.logit_standardization: 1: must be true or false"),
     ],
