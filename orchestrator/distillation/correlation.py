@@ -20,12 +20,14 @@ class Correlation(LogitLoss):
     With p the target and q = softmax(v / tau_x), of N samples (the global batch) and C classes, and r Pearson's
     correlation of two vectors:
 
-        inter = mean_x[tau_x^2 * (1 - r(p_x, q_x))]                    over the classes of a sample
-        intra = mean_x[tau_x^2] * mean_c[1 - r(p_:c, q_:c)]            over the samples of a class
+        inter = mean_x[1 - r(p_x, q_x)]           over the classes of a sample
+        intra = mean_c[1 - r(p_:c, q_:c)]         over the samples of a class
         loss = beta * inter + gamma * intra
 
-    The factor tau^2, as in the authors' code, keeps the gradient's scale; the paper writes it with tau = 1. Where
-    either vector is constant, up to rounding, as it is with one class or one sample, r is 0 and without gradient.
+    There is no factor tau^2, as in the paper's equations: a correlation does not see how flat its vectors are, so its
+    gradient keeps its scale as tau grows, and tau^2 would undo that. (The authors' code has the factor; with a
+    constant temperature it is the same as a beta and gamma that are tau^2 times as large.) Where either vector is
+    constant, up to rounding, as it is with one class or one sample, r is 0 and without gradient.
 
     Args:
         beta: weight of the relations between classes (inter).
@@ -41,14 +43,12 @@ class Correlation(LogitLoss):
     def terms(self, lesson: Lesson) -> Mapping[str, Tensor]:
         student = lesson.soften_student().exp()
         teacher = lesson.log_probs_teacher.detach().to(student.dtype).exp()
-        scale = lesson.temperature.to(student.dtype).square()
-        # One exchange between processes instead of three; the teacher's half and the scale have no gradient.
-        together = lesson.workers.gather(torch.cat([student, teacher, scale[:, None]], dim=1))
-        classes = student.shape[1]
-        of_student, of_teacher, scales = together.split([classes, classes, 1], dim=1)
+        # One exchange between processes instead of two; the teacher's half has no gradient.
+        both = lesson.workers.gather(torch.cat([student, teacher], dim=1))
+        of_student, of_teacher = both.split(student.shape[1], dim=1)
         return {
-            "inter": scale * (1 - pearson(student, teacher)),
-            "intra": scales.mean() * (1 - pearson(of_student.T, of_teacher.T)).mean(),
+            "inter": 1 - pearson(student, teacher),
+            "intra": 1 - pearson(of_student.T, of_teacher.T).mean(),
         }
 
 

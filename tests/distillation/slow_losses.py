@@ -29,12 +29,11 @@ def pearson(a, b):
     return covariance / math.sqrt(variances)
 
 
-def relations(p, q, taus):
+def relations(p, q):
     """Inter- and intra-class loss of a batch of distributions."""
-    samples, classes = len(p), len(p[0])
-    inter = sum(tau**2 * (1 - pearson(a, b)) for a, b, tau in zip(p, q, taus, strict=True)) / samples
-    columns = [1 - pearson([row[c] for row in p], [row[c] for row in q]) for c in range(classes)]
-    return inter, sum(tau**2 for tau in taus) / samples * sum(columns) / classes
+    inter = [1 - pearson(a, b) for a, b in zip(p, q, strict=True)]
+    intra = [1 - pearson(a, b) for a, b in zip(zip(*p, strict=True), zip(*q, strict=True), strict=True)]
+    return sum(inter) / len(inter), sum(intra) / len(intra)
 
 
 def standardised(row):
