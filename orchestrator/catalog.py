@@ -61,6 +61,15 @@ DATASET_SIZES = {
     "tiny-imagenet": (100_000, 200),
 }
 """Training images and classes of the data sets that are the same wherever they are, to check specs by."""
+DATASET_SHAPES = {
+    "cifar10": (3, 32),
+    "cifar100": (3, 32),
+    "cinic10": (3, 32),
+    "digits": (1, 8),
+    "fashion-mnist": (1, 28),
+    "tiny-imagenet": (3, 64),
+}
+"""Channels, and height and width in pixels, of the same data sets."""
 TEMPERATURES: Registry[Factory] = Registry(
     "temperature",
     {

@@ -148,9 +148,7 @@ def test_a_student_learns_from_what_stage_0_made(scheme: dict[str, Any], tmp_pat
     made = run_stage_0(plan, tmp_path)
     assert len({path.read_bytes() for path in made.values()}) == len(made)
     (arm,) = plan.arms
-    sources = [
-        {"model": s.model.model_dump(exclude_unset=True), "weights": str(made[str(s.key)])} for s in arm.sources
-    ]
+    sources = [{"model": s.model.model_dump(exclude_unset=True), "weights": str(made[str(s.key)])} for s in arm.sources]
     assert len(sources) == (3 if scheme["method"] == "ensemble" else 1)
     content = arm.variant.run.model_dump(exclude_unset=True)
     session = Session(Job("s", "search", content, 0, str(tmp_path / "s"), sources), Cache())

@@ -15,8 +15,11 @@ from orchestrator.cli.terminal import screen
 from orchestrator.errors import Problem, SpecError
 from orchestrator.machine import this_machine
 from orchestrator.search.plan import Plan, make_plan
+from orchestrator.search.sizes import size_in
 from orchestrator.search.teachers import TeacherRun
 from orchestrator.spec import ExperimentSpec, load_spec
+from orchestrator.spec.data import DataSpec
+from orchestrator.spec.model import ModelSpec
 from orchestrator.store.home import Home
 
 
@@ -66,6 +69,8 @@ def _print_plan(plan: Plan, home: Home, console: Console) -> None:
     for key, teacher in plan.teachers.items():
         kind = "assistant" if teacher.trains_student else "teacher"
         console.print(f"Stage 0: {kind} {teacher.model} {_fate(plan, home, key, teacher)}", markup=False)
+    for line in _networks(plan):
+        console.print(line)
     console.print(_space_table(plan, console.width < NARROW))
     for text in spec.search.constraints:
         console.print(f"with {text}")
@@ -89,6 +94,24 @@ def _print_plan(plan: Plan, home: Home, console: Console) -> None:
         f"this machine has {machine.cpus:g} CPUs and {machine.gpus:g} GPUs: "
         f"{plan.concurrency(machine)} trial{'s' if plan.concurrency(machine) > 1 else ''} at once"
     )
+
+
+def _networks(plan: Plan) -> list[str]:
+    """A line for each network whose size is known without building it."""
+    named: list[tuple[str, ModelSpec, DataSpec]] = []
+    named += [("Student", arm.variant.run.student, arm.variant.run.data) for arm in plan.arms]
+    for teacher in plan.teachers.values():
+        trained = teacher.run.student if teacher.trains_student else teacher.run.teacher
+        if trained is not None:
+            named.append(("Assistant" if teacher.trains_student else "Teacher", trained, teacher.run.data))
+    lines = []
+    for role, network, data in named:
+        if size := size_in(network, data):
+            lines.append(
+                f"{role} {network.model}: {size.parameters / 1e6:.2f} M parameters, "
+                f"{size.flops / 1e6:.1f} M multiply-adds an image"
+            )
+    return list(dict.fromkeys(lines))
 
 
 def _fate(plan: Plan, home: Home, key: str, teacher: TeacherRun) -> str:

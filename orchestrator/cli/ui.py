@@ -40,7 +40,7 @@ def ui(
     log = place.path / "mlflow-ui.log"
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", place.tracking_uri]
     command += ["--host", host, "--port", str(port), "--workers", "1"]
-    signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, _end)
     with log.open("w") as output:
         # A group of its own, as the server starts processes that have to end with it.
         process = subprocess.Popen(
@@ -80,6 +80,10 @@ def where_to_look(spec: ExperimentSpec, home: Home, console: Console) -> None:
     page = experiment_page(server, found) if found else f"{redacted(server)}, experiment {experiment}"
     first = f"{shlex.join(['orchestrator', 'ui', *home.option])}, then " if local else ""
     console.print(f"Compare the runs: {first}{page}", soft_wrap=True, markup=False)
+
+
+def _end(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _listens(host: str, port: int) -> bool:

@@ -19,11 +19,10 @@ from ray.tune.search import Searcher
 from orchestrator import names
 from orchestrator.errors import first_line
 from orchestrator.execution.interrupt import Interrupt
-from orchestrator.execution.job import FAILURE, FATAL, Job
+from orchestrator.execution.job import FAILURE, FATAL, SIZES, Job
 from orchestrator.execution.teacher import teacher_weights
 from orchestrator.execution.watcher import Watcher
 from orchestrator.search.agenda import Agenda
-from orchestrator.search.plan import Plan
 from orchestrator.search.teachers import Source
 from orchestrator.search.trials import Phase, Record, Status, Trial, created, ended
 from orchestrator.spec.experiment import RunSpec
@@ -59,7 +58,6 @@ class Driver:
 
     def __init__(
         self,
-        plan: Plan,
         agenda: Agenda,
         home: Home,
         folder: ExperimentFolder,
@@ -67,12 +65,12 @@ class Driver:
         watcher: Watcher,
         environment: str,
     ) -> None:
-        self.plan = plan
+        self.plan = agenda.plan
         self.agenda = agenda
         self._home = home
-        self._folder = folder
+        self.folder = folder
         self._tracker = tracker
-        self._watcher = watcher
+        self.watcher = watcher
         self._environment = environment
         self._journaled = set(agenda.records)
         self._by_tune_id: dict[str, Trial] = {}
@@ -91,8 +89,10 @@ class Driver:
         """Bring the tracker up to what the journal knows of earlier sessions."""
         for record in self.agenda.records.values():
             if record.status.ended and self._tracker.status(record.trial.id) is not record.status:
-                self._tracker.start(self._info(record.trial), self.history(record.trial))
-                self._tracker.end(record.trial.id, record.status, record.reason)
+                # The file may hold epochs that were trained before a scheduler's stop arrived.
+                self._tracker.start(self._info(record.trial), self.history(record.trial)[: record.epochs])
+                artifacts = self.folder.trial(record.trial.id).described()
+                self._tracker.end(record.trial.id, record.status, record.reason, artifacts)
 
     @_kept
     def next(self, tune_id: str) -> dict[str, Any] | None:
@@ -100,10 +100,10 @@ class Driver:
         while not self.fatal and (trial := self.agenda.next()) is not None:
             self._by_tune_id[tune_id] = trial
             if trial.id not in self._journaled:
-                self._folder.journal.append(created(trial))
+                self.folder.journal.append(created(trial))
                 self._journaled.add(trial.id)
             self._tracker.start(self._info(trial), self.history(trial))
-            self._watcher.on_start(self.agenda.records[trial.id])
+            self.watcher.on_start(self.agenda.records[trial.id])
             try:
                 return self._config(trial, self.plan.run_of(trial))
             except ValidationError as error:
@@ -119,7 +119,7 @@ class Driver:
             phase=trial.phase,
             run=run.model_dump(exclude_unset=True),
             split_seed=self.plan.spec.seed,
-            folder=str(self._folder.trial(trial.id).path),
+            folder=str(self.folder.trial(trial.id).path),
             teachers=[self._source(source) for source in self.plan.sources_of(trial)],
             weights=str(self._home.teacher(trial.variant)) if trial.phase is Phase.TEACHER else None,
             distils=self.plan.distils(trial),
@@ -140,11 +140,13 @@ class Driver:
             if result[FATAL]:
                 self.fatal = record.reason
             return
+        if SIZES in result:
+            self._tracker.describe(record.trial.id, result[SIZES])
         epoch = int(result["epoch"])
         metrics = {name: float(value) for name, value in result.items() if _is_metric(name)}
         record.epochs, record.metrics = epoch, metrics
         self._tracker.log(record.trial.id, {"epoch": epoch, **metrics})
-        self._watcher.on_epoch(record)
+        self.watcher.on_epoch(record)
 
     @_kept
     def on_end(self, tune_id: str) -> None:
@@ -182,12 +184,13 @@ class Driver:
 
     def _close(self, record: Record) -> None:
         record.seconds += time.monotonic() - self._started.pop(record.trial.id, time.monotonic())
-        self._folder.journal.append(ended(record))
+        self.folder.journal.append(ended(record))
         self.agenda.finish(record)
-        self._tracker.end(record.trial.id, record.status, record.reason)
-        self._watcher.on_end(record)
+        folder = self.folder.trial(record.trial.id)
+        self._tracker.end(record.trial.id, record.status, record.reason, folder.described())
+        self.watcher.on_end(record)
         if record.status.ended:
-            shutil.rmtree(self._folder.trial(record.trial.id).checkpoints, ignore_errors=True)
+            shutil.rmtree(folder.checkpoints, ignore_errors=True)
 
     def _epochs_of(self, trial: Trial) -> int:
         run = self.plan.run_of(trial)
@@ -202,7 +205,7 @@ class Driver:
 
     def history(self, trial: Trial) -> list[dict[str, float]]:
         """The epochs that a trial has behind it."""
-        return self._folder.trial(trial.id).metrics()
+        return self.folder.trial(trial.id).metrics()
 
     def _info(self, trial: Trial) -> RunInfo:
         try:
@@ -220,7 +223,7 @@ class Driver:
                 f"{names.TAG_PREFIX}phase": trial.phase,
                 f"{names.TAG_PREFIX}variant": trial.variant,
                 f"{names.TAG_PREFIX}seed": str(trial.seed),
-                f"{names.TAG_PREFIX}experiment": self._folder.id,
+                f"{names.TAG_PREFIX}experiment": self.folder.id,
             },
             artifacts={"spec.yaml": to_yaml(resolved), "environment.json": self._environment},
         )

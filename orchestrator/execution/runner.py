@@ -8,6 +8,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from orchestrator import environment, names
 from orchestrator.analysis.results import Results
@@ -27,6 +28,9 @@ from orchestrator.spec.loading import to_yaml
 from orchestrator.store.home import ExperimentFolder, Home
 from orchestrator.tracking.base import RunInfo, Tracker
 from orchestrator.tracking.runs import source_tags
+
+if TYPE_CHECKING:
+    from orchestrator.execution.driver import Driver
 
 
 def run_experiment(
@@ -60,7 +64,8 @@ def run_experiment(
     folder = home.experiment(spec)
     with folder.opened(spec):
         records = folder.records()
-        if not anything_left(plan, records, home.has_teacher, out_of_budget=_clock(spec, folder)()):
+        left = anything_left(plan, records, home.has_teacher, out_of_budget=_clock(spec, folder)())
+        if not left and folder.is_tracked():
             watcher.on_stage("every trial has ended before: nothing is left to run")
             return Results(spec, records)
         key = _session_key(folder)
@@ -70,12 +75,15 @@ def run_experiment(
         interrupt.check()
         tracker.open(_parent(spec, folder, key, described))
         interrupt.check()
-        watcher.on_stage("starting Ray" if address is None else f"joining Ray at {address}")
         status = Status.FAILED
         try:
-            with ray_session(address, machine, folder.log) as cluster:
-                interrupt.check()
-                records = _run_trials(plan, home, folder, tracker, watcher, records, described, cluster, interrupt)
+            driver = _driver(plan, home, folder, tracker, watcher, records, described)
+            driver.reconcile()
+            if left:
+                watcher.on_stage("starting Ray" if address is None else f"joining Ray at {address}")
+                with ray_session(address, machine, folder.log) as cluster:
+                    interrupt.check()
+                    _run_trials(driver, cluster, interrupt)
             status = Status.FINISHED
         except KeyboardInterrupt:
             status = Status.INTERRUPTED
@@ -90,10 +98,12 @@ def run_experiment(
                     f"MLflow did not take {len(unwritten)} records ({unwritten[0]}); "
                     "run the same command again to write them"
                 )
+            else:
+                folder.journal.append({"event": "tracked"})
         return results
 
 
-def _run_trials(
+def _driver(
     plan: Plan,
     home: Home,
     folder: ExperimentFolder,
@@ -101,20 +111,13 @@ def _run_trials(
     watcher: Watcher,
     records: dict[str, Record],
     described: str,
-    cluster: Machine,
-    interrupt: Interrupt,
-) -> dict[str, Record]:
-    """Hand the agenda to Ray Tune and wait until it is empty."""
+) -> Driver:
+    """What carries the experiment through this session."""
     quiet_settings()
-    from ray import tune
-
-    from orchestrator.execution.driver import AgendaSearcher, Driver, DriverCallback, InterruptStopper
-    from orchestrator.execution.scheduler import VariantScheduler, relive, variant_schedulers
+    from orchestrator.execution.driver import Driver
     from orchestrator.execution.space import make_sampler
-    from orchestrator.execution.trial import DistillationTrainable
 
     spec = plan.spec
-    concurrency = plan.concurrency(cluster)
     agenda = Agenda(
         plan,
         lambda arm, drawn: make_sampler(arm, drawn, spec.search, spec.seed),
@@ -122,8 +125,20 @@ def _run_trials(
         [key for key in plan.teachers if home.has_teacher(key)],
         _clock(spec, folder),
     )
-    driver = Driver(plan, agenda, home, folder, tracker, watcher, described)
-    driver.reconcile()
+    return Driver(agenda, home, folder, tracker, watcher, described)
+
+
+def _run_trials(driver: Driver, cluster: Machine, interrupt: Interrupt) -> None:
+    """Hand the agenda to Ray Tune and wait until it is empty."""
+    from ray import tune
+
+    from orchestrator.execution.driver import AgendaSearcher, DriverCallback, InterruptStopper
+    from orchestrator.execution.scheduler import VariantScheduler, relive, variant_schedulers
+    from orchestrator.execution.trial import DistillationTrainable
+
+    plan, agenda, folder = driver.plan, driver.agenda, driver.folder
+    spec = plan.spec
+    concurrency = plan.concurrency(cluster)
     schedulers = variant_schedulers(spec.search, plan.arms)
     for record in agenda.records.values():
         if record.trial.phase is Phase.SEARCH and record.status.ended and schedulers:
@@ -131,7 +146,7 @@ def _run_trials(
             seen = driver.history(record.trial)[: record.epochs]
             relive(schedulers[record.trial.variant], record.trial.id, seen)
     folder.journal.append({"event": "session", "started": time.time()})
-    watcher.on_plan(plan, agenda.records, concurrency)
+    driver.watcher.on_plan(plan, agenda.records, concurrency)
     storage = folder.path / "ray"
     shutil.rmtree(storage, ignore_errors=True)
     per_worker = {"cpu": spec.resources.cpus_per_worker, "gpu": spec.resources.gpus_per_worker}
@@ -166,7 +181,6 @@ def _run_trials(
     interrupt.check()
     if driver.fatal:
         raise OrchestratorError(driver.fatal)
-    return agenda.records
 
 
 def default_tracker(spec: ExperimentSpec, home: Home) -> Tracker:

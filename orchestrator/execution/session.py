@@ -6,7 +6,7 @@ Knows no Ray, so that whatever runs trials (a Tune actor, a group of Ray Train w
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch import nn
@@ -14,13 +14,15 @@ from torch import nn
 from orchestrator import build, names
 from orchestrator.data import Dataset
 from orchestrator.errors import CheckpointError, TeacherError
+from orchestrator.execution.artifacts import class_table, temperature_table
 from orchestrator.execution.job import Job
+from orchestrator.models import flop_count, parameter_count
 from orchestrator.search.trials import Phase
 from orchestrator.spec.data import DataSpec
 from orchestrator.spec.experiment import RunSpec
-from orchestrator.spec.model import TeacherSpec
-from orchestrator.store.home import TrialFolder
-from orchestrator.training import evaluate, load_latest, save_checkpoint, save_weights
+from orchestrator.spec.model import ModelSpec, TeacherSpec
+from orchestrator.store.home import TrialFolder, write_atomically
+from orchestrator.training import Evaluation, evaluate, load_latest, save_checkpoint, save_weights
 
 
 class Cache:
@@ -29,12 +31,21 @@ class Cache:
     def __init__(self) -> None:
         self._dataset: tuple[object, Dataset] | None = None
         self._teacher: tuple[object, nn.Module] | None = None
+        self._sizes: dict[object, tuple[int, int]] = {}
 
     def dataset(self, data: DataSpec, folder: str | None = None) -> Dataset:
         """The data set of a spec; `folder` is where decoded images are kept for other processes."""
         if self._dataset is None or self._dataset[0] != data.source:
             self._dataset = (data.source, build.load_data(data, Path(folder) if folder else None))
         return self._dataset[1]
+
+    def size(self, name: str, model: ModelSpec, network: nn.Module, shape: Sequence[int]) -> dict[str, int]:
+        """Parameters and multiply-adds of a network for images of this shape, under names that begin with `name`."""
+        key = (model.model_dump_json(), tuple(shape))
+        if key not in self._sizes:
+            self._sizes[key] = (parameter_count(network), flop_count(network, (1, *shape)))
+        parameters, flops = self._sizes[key]
+        return {f"{name}.parameters": parameters, f"{name}.flops": flops}
 
     def teacher(self, job: Job, run: RunSpec, dataset: Dataset) -> nn.Module | None:
         """The network, or the average of several, that the job's student learns from."""
@@ -72,12 +83,26 @@ class Session:
         else:
             teacher = cache.teacher(job, self.run, dataset)
             self.training = build.build_student_run(self.run, self._splits, teacher, trial=job.trial)
+        self.sizes = self._sizes(cache)
         state = load_latest(self.folder.checkpoints)
         if state is not None:
             self.training.restore(state)
         self.folder.rewind(self.training.epoch)
         self._saved_epoch = self.training.epoch
         self._saved_at = time.monotonic()
+        self._tested: Evaluation | None = None
+
+    def _sizes(self, cache: Cache) -> dict[str, int]:
+        shape = self._splits.dataset.train.images.shape[1:]
+        learner = self.run.student if self.job.distils else self.run.teacher
+        networks = {"student" if self.job.distils else "teacher": (learner, self.training.student)}
+        if len(self.job.teachers) == 1 and self.training.teacher is not None:
+            networks["teacher"] = (TeacherSpec.model_validate(self.job.teachers[0]["model"]), self.training.teacher)
+        sizes: dict[str, int] = {}
+        for name, (model, network) in networks.items():
+            if model is not None:
+                sizes |= cache.size(name, model, network, shape)
+        return sizes
 
     @property
     def done(self) -> bool:
@@ -89,6 +114,10 @@ class Session:
         if self.done:
             metrics |= self._complete(metrics)
         self.folder.add_metrics(self.training.epoch, metrics)
+        if self.training.temperatures is not None:
+            self.folder.add_temperatures(self.training.epoch, self.training.temperatures)
+        if self.done:
+            self._describe()
         interval = self.run.training.checkpoint_interval_s
         if not self.done and time.monotonic() - self._saved_at >= interval:
             self.save()
@@ -108,7 +137,7 @@ class Session:
             save_weights(Path(job.weights), training.student, described)
         if job.phase == Phase.FINAL:
             dataset = self._splits.dataset
-            loss, acc1 = evaluate(
+            self._tested = seen = evaluate(
                 training.student,
                 dataset.test.to(training.world.device),
                 dataset.mean,
@@ -116,6 +145,16 @@ class Session:
                 batch_size=training.settings.batch_size,
                 precision=training.settings.precision,
             )
-            save_weights(self.folder.weights, training.student, {**described, "test_acc1": f"{acc1:.2f}"})
-            return {names.TEST_LOSS: loss, names.TEST_ACC1: acc1}
+            save_weights(self.folder.weights, training.student, {**described, "test_acc1": f"{seen.acc1:.2f}"})
+            return {names.TEST_LOSS: seen.loss, names.TEST_ACC1: seen.acc1, names.TEST_ECE: seen.ece}
         return {}
+
+    def _describe(self) -> None:
+        """Write the artifacts of a trial that has ended."""
+        files = {"classes.csv": class_table(self._splits.dataset.classes, self._tested or self.training.validation)}
+        epochs = self.folder.temperatures()
+        if epochs:
+            files["temperatures.csv"] = temperature_table(epochs, self.training.criterion.temperature.bounds)
+        self.folder.artifacts.mkdir(exist_ok=True)
+        for name, text in files.items():
+            write_atomically(self.folder.artifacts / name, text)

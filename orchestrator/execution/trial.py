@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ray import tune
 
 from orchestrator.errors import DataError, OrchestratorError, RegistryError, TeacherError
-from orchestrator.execution.job import FAILURE, FATAL, Job
+from orchestrator.execution.job import FAILURE, FATAL, SIZES, Job
 from orchestrator.store.home import TrialFolder
 
 if TYPE_CHECKING:
@@ -44,9 +44,12 @@ class DistillationTrainable(tune.Trainable):
         from orchestrator.execution.session import Session
 
         try:
+            first = self._session is None
             if self._session is None:
                 self._session = Session(self._job, self._cache)
-            metrics = self._session.train_epoch()
+            metrics: dict[str, Any] = {**self._session.train_epoch()}
+            if first:
+                metrics[SIZES] = self._session.sizes
         except Exception as error:
             self._session = None
             self._keep_traceback()

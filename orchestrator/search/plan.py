@@ -11,8 +11,8 @@ from typing import Any
 from orchestrator.errors import ResourceError
 from orchestrator.machine import Machine
 from orchestrator.search.points import grid_points, random_points
-from orchestrator.search.trials import Phase, Record, Trial
 from orchestrator.search.teachers import Source, TeacherRun, teaching
+from orchestrator.search.trials import Phase, Record, Trial
 from orchestrator.spec.experiment import ExperimentSpec, RunSpec
 from orchestrator.spec.variants import Variant, variants
 
@@ -74,7 +74,7 @@ class Plan:
     def teachers_wanting(self, arms: Iterable[Arm], stored: Callable[[str], bool]) -> list[str]:
         """Keys of the stage-0 runs that the arms need and that are not there, each after those it needs itself."""
         wanting = {key for arm in arms for key in arm.teacher_keys if not stored(key)}
-        for key, teacher in reversed(self.teachers.items()):
+        for key, teacher in reversed(list(self.teachers.items())):
             if key in wanting:
                 wanting.update(before for before in teacher.after if not stored(before))
         return [key for key in self.teachers if key in wanting]

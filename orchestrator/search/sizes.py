@@ -7,6 +7,8 @@ from functools import cache
 from importlib import resources
 from typing import Any, NamedTuple
 
+from orchestrator.catalog import DATASET_SHAPES, DATASET_SIZES
+from orchestrator.spec.data import DataSpec
 from orchestrator.spec.model import ModelSpec
 
 
@@ -38,6 +40,15 @@ def model_size(model: ModelSpec, in_channels: int, image_size: int, num_classes:
         for base, of_class, of_channel in (entry["parameters"], multiply_adds)
     )
     return ModelSize(parameters, flops)
+
+
+def size_in(model: ModelSpec, data: DataSpec) -> ModelSize | None:
+    """The size of a network for a data set, or None where that or the network is not known well enough."""
+    if data.dataset not in DATASET_SHAPES:
+        return None
+    channels, pixels = DATASET_SHAPES[data.dataset]
+    classes = len(data.classes or ()) or DATASET_SIZES[data.dataset][1]
+    return model_size(model, channels, data.image_size or pixels, classes)
 
 
 @cache

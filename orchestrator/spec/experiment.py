@@ -104,7 +104,9 @@ class RunSpec(Section):
     @model_validator(mode="after")
     def _scheme_fits(self) -> Self:
         if isinstance(self.scheme, Mutual) and self.distillation.kd_weight == 0:
-            raise broken_rule("scheme.method", "peers learn from each other by distillation.kd_weight, which is 0", "mutual")
+            raise broken_rule(
+                "scheme.method", "peers learn from each other by distillation.kd_weight, which is 0", "mutual"
+            )
         if isinstance(self.scheme, Mutual) and self.distillation.features:
             rule = "has no finished teacher, whose features could be matched; remove distillation.features"
             raise broken_rule("scheme.method", rule, "mutual")

@@ -9,9 +9,10 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -162,6 +163,11 @@ class ExperimentFolder:
                 spent, last = spent + event["at"] - last, event["at"]
         return spent
 
+    def is_tracked(self) -> bool:
+        """Whether the tracker has all that the journal tells of trials."""
+        told = [event["event"] for event in self.journal.read()]
+        return bool(told) and told[-1] == "tracked"
+
     def is_running(self) -> bool:
         lock = FileLock(self.path / "lock")
         try:
@@ -223,23 +229,57 @@ class TrialFolder:
         return self.path / "error.txt"
 
     @property
-    def _metrics(self) -> Path:
-        return self.path / "metrics.jsonl"
+    def artifacts(self) -> Path:
+        """Folder of small text files that describe the trial when it has ended; they go to the tracker."""
+        return self.path / "artifacts"
+
+    def described(self) -> dict[str, str]:
+        """The artifacts' text by file name."""
+        return {path.name: path.read_text() for path in sorted(self.artifacts.glob("*.csv"))}
+
+    @property
+    def _logs(self) -> tuple[EpochLog, EpochLog]:
+        return EpochLog(self.path / "metrics.jsonl"), EpochLog(self.path / "temperatures.jsonl")
 
     def metrics(self) -> list[dict[str, float]]:
         """The metrics of each epoch, with the key "epoch" counted from 1; a cut last line is left out."""
-        if not self._metrics.exists():
-            return []
-        return [json.loads(line) for line in self._metrics.read_text().split("\n")[:-1]]
+        return self._logs[0].read()
+
+    def temperatures(self) -> list[dict[str, Any]]:
+        """The histogram of temperatures of each epoch, under "epoch" and "counts"."""
+        return self._logs[1].read()
 
     def add_metrics(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        with self._metrics.open("a") as file:
-            file.write(json.dumps({"epoch": epoch, **metrics}) + "\n")
+        self._logs[0].add({"epoch": epoch, **metrics})
+
+    def add_temperatures(self, epoch: int, counts: Sequence[int]) -> None:
+        self._logs[1].add({"epoch": epoch, "counts": list(counts)})
 
     def rewind(self, epoch: int) -> None:
-        """Forget the metrics after this epoch, before training goes on from its checkpoint."""
-        kept = [entry for entry in self.metrics() if entry["epoch"] <= epoch]
-        write_atomically(self._metrics, "".join(json.dumps(entry) + "\n" for entry in kept))
+        """Forget what was logged after this epoch, before training goes on from its checkpoint."""
+        for log in self._logs:
+            log.rewind(epoch)
+
+
+class EpochLog:
+    """A file of JSON lines, one an epoch; a last line that a crash cut short does not count."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read(self) -> list[dict[str, Any]]:
+        if not self._path.exists():
+            return []
+        return [json.loads(line) for line in self._path.read_text().split("\n")[:-1]]
+
+    def add(self, entry: Mapping[str, Any]) -> None:
+        with self._path.open("a") as file:
+            file.write(json.dumps(entry) + "\n")
+
+    def rewind(self, epoch: int) -> None:
+        if self._path.exists():
+            kept = [entry for entry in self.read() if entry["epoch"] <= epoch]
+            write_atomically(self._path, "".join(json.dumps(entry) + "\n" for entry in kept))
 
 
 def write_atomically(path: Path, text: str) -> None:

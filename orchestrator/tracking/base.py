@@ -44,12 +44,18 @@ class Tracker(ABC):
         """A trial starts or goes on; `history` holds the epochs it has behind it."""
 
     @abstractmethod
+    def describe(self, key: str, params: Mapping[str, Any]) -> None:
+        """Further parameters of a trial, which only its process knows; they may be told again."""
+
+    @abstractmethod
     def log(self, key: str, epoch: Epoch) -> None:
         """A trial has trained an epoch."""
 
     @abstractmethod
-    def end(self, key: str, status: Status, reason: str | None = None) -> None:
-        """A trial has ended, or is interrupted."""
+    def end(
+        self, key: str, status: Status, reason: str | None = None, artifacts: Mapping[str, str] | None = None
+    ) -> None:
+        """A trial has ended, or is interrupted; `artifacts` are text files by name."""
 
     @abstractmethod
     def status(self, key: str) -> Status | None:

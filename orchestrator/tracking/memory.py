@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from orchestrator.search.trials import Status
 from orchestrator.tracking.base import Epoch, RunInfo, Tracker
@@ -18,6 +19,8 @@ class MemoryRun:
     reason: str | None = None
     epochs: list[dict[str, float]] = field(default_factory=list)
     """Metrics by epoch, each with the key "epoch"."""
+    artifacts: dict[str, str] = field(default_factory=dict)
+    """Text files by name, from when it ended."""
 
 
 class MemoryTracker(Tracker):
@@ -43,13 +46,20 @@ class MemoryTracker(Tracker):
         for epoch in history:
             self.log(run.key, epoch)
 
+    def describe(self, key: str, params: Mapping[str, Any]) -> None:
+        run = self.runs[key]
+        run.info = replace(run.info, params={**run.info.params, **params})
+
     def log(self, key: str, epoch: Epoch) -> None:
         epochs = self.runs[key].epochs
         if not epochs or epoch["epoch"] > epochs[-1]["epoch"]:
             epochs.append(dict(epoch))
 
-    def end(self, key: str, status: Status, reason: str | None = None) -> None:
-        self.runs[key].status, self.runs[key].reason = status, reason
+    def end(
+        self, key: str, status: Status, reason: str | None = None, artifacts: Mapping[str, str] | None = None
+    ) -> None:
+        run = self.runs[key]
+        run.status, run.reason, run.artifacts = status, reason, dict(artifacts or {})
 
     def status(self, key: str) -> Status | None:
         return self._earlier.get(key)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from mlflow.entities import Metric, Param, Run
 from mlflow.exceptions import MlflowException
@@ -99,13 +99,19 @@ class MLflowTracker(Tracker):
         now = _milliseconds()
         self._writer.put(lambda: self._start(run, history, now))
 
+    def describe(self, key: str, params: Mapping[str, Any]) -> None:
+        told = [Param(name, str(value)[:MAX_VALUE]) for name, value in params.items()]
+        self._writer.put(lambda: self._put_params(self._children.get(key), told))
+
     def log(self, key: str, epoch: Epoch) -> None:
         now = _milliseconds()
         self._writer.put(lambda: self._log(key, epoch, now))
 
-    def end(self, key: str, status: Status, reason: str | None = None) -> None:
+    def end(
+        self, key: str, status: Status, reason: str | None = None, artifacts: Mapping[str, str] | None = None
+    ) -> None:
         now = _milliseconds()
-        self._writer.put(lambda: self._end(key, status, reason, now))
+        self._writer.put(lambda: self._end(key, status, reason, artifacts or {}, now))
 
     def status(self, key: str) -> Status | None:
         child = self._children.get(key)
@@ -179,14 +185,7 @@ class MLflowTracker(Tracker):
             child.taken_up = True
             self._send(child)
             known = self._continue(child)
-        params = _params(run, known)
-        for first in range(0, len(params), MAX_PARAMS):
-            self._put(
-                child,
-                "parameters",
-                params[first : first + MAX_PARAMS],
-                lambda some: self._client.log_batch(child.run_id, params=some),
-            )
+        self._put_params(child, _params(run, known))
         self._put_artifacts(run.key, child.run_id, run.artifacts)
         for epoch in history:
             self._log(run.key, epoch, now)
@@ -228,11 +227,12 @@ class MLflowTracker(Tracker):
             child.last_epoch = step
             child.waiting.append([Metric(n, v, now, step) for n, v in epoch.items() if n != "epoch"])
 
-    def _end(self, key: str, status: Status, reason: str | None, now: int) -> None:
+    def _end(self, key: str, status: Status, reason: str | None, artifacts: Mapping[str, str], now: int) -> None:
         child = self._children.get(key)
         if child is None:
             return
         self._send(child)
+        self._put_artifacts(key, child.run_id, artifacts)
         self._terminate(key, child.run_id, status, reason, now)
 
     def _terminate(self, key: str, run_id: str, status: Status, reason: str | None, now: int) -> None:
@@ -260,6 +260,17 @@ class MLflowTracker(Tracker):
             self._writer.persist("the experiment: its note", writing)
         self._put_artifacts("the experiment", self.parent_id, artifacts)
         self._terminate("the experiment", self.parent_id, status, None, now)
+
+    def _put_params(self, child: _Child | None, params: Sequence[Param]) -> None:
+        if child is None:
+            return
+        for first in range(0, len(params), MAX_PARAMS):
+            self._put(
+                child,
+                "parameters",
+                params[first : first + MAX_PARAMS],
+                lambda some: self._client.log_batch(child.run_id, params=some),
+            )
 
     def _put_artifacts(self, key: str, run_id: str, artifacts: Mapping[str, str]) -> None:
         for name, text in artifacts.items():

@@ -1,7 +1,7 @@
 """One training run on any number of processes: loop, optimizers, evaluation, precision, checkpoints."""
 
 from orchestrator.training.checkpoint import load_latest, load_weights, save_checkpoint, save_weights
-from orchestrator.training.evaluate import NonFiniteLogitsError, evaluate, predict_logits
+from orchestrator.training.evaluate import Evaluation, NonFiniteLogitsError, evaluate, predict_logits
 from orchestrator.training.loop import Interrupted, TrainingData, TrainingRun, TrainingSettings
 from orchestrator.training.precision import Precision, resolve_precision
 from orchestrator.training.pretrained import fit_pretrained, load_pretrained
@@ -9,6 +9,7 @@ from orchestrator.training.world import SINGLE, World
 
 __all__ = [
     "SINGLE",
+    "Evaluation",
     "Interrupted",
     "NonFiniteLogitsError",
     "Precision",

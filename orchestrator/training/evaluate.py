@@ -1,6 +1,9 @@
-"""A model's logits, loss and accuracy on labelled images."""
+"""A model's logits, loss, accuracy and calibration on labelled images."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
@@ -10,6 +13,9 @@ from orchestrator.data import Images, normalise
 from orchestrator.errors import OrchestratorError
 from orchestrator.training.precision import Precision, autocast
 from orchestrator.training.world import SINGLE, World
+
+ECE_BINS = 15
+"""Bins of confidence, equally wide, open below and closed above."""
 
 
 class NonFiniteLogitsError(OrchestratorError):
@@ -37,6 +43,29 @@ def predict_logits(
     return logits
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """How a model does on labelled images."""
+
+    loss: float
+    """Mean cross entropy, in nats."""
+    acc1: float
+    """Top-1 accuracy, in percent."""
+    ece: float
+    """Expected calibration error, in percent."""
+    classes: tuple[ClassCount, ...]
+    """By class."""
+
+
+class ClassCount(NamedTuple):
+    """What became of the images of one class."""
+
+    images: int
+    correct: int
+    predicted: int
+    """Images of any class that the model takes for this one."""
+
+
 def evaluate(
     model: nn.Module,
     data: Images,
@@ -46,25 +75,35 @@ def evaluate(
     batch_size: int,
     precision: Precision = "float32",
     world: World = SINGLE,
-) -> tuple[float, float]:
-    """Mean cross entropy and top-1 accuracy in percent, of all processes together.
+) -> Evaluation:
+    """Loss, accuracy and calibration, of all processes together.
 
     Each process takes its share of `data`. Raises `NonFiniteLogitsError`, on all processes alike.
     """
     start, end = world.share(len(data))
     labels = data.labels[start:end].to(world.device)
     logits = _logits(model, data.images[start:end], mean, std, batch_size, world.device, precision)
-    sums = torch.stack(
-        [
-            F.cross_entropy(logits, labels, reduction="sum").double(),
-            (logits.argmax(1) == labels).sum().double(),
-            _not_finite(logits).sum().double(),
-        ]
-    )
-    loss, correct, not_finite = world.sum(sums).tolist()
+    count = logits.shape[1]
+    predicted = logits.argmax(1)
+    correct = predicted == labels
+    confidence = logits.double().softmax(1).amax(1)
+    # NaN has no bin; it is refused below.
+    bins = (confidence.nan_to_num(0) * ECE_BINS).ceil().long().sub(1).clamp(0, ECE_BINS - 1)
+    gap = torch.bincount(bins, weights=correct.double() - confidence, minlength=ECE_BINS)
+    tallies = [torch.bincount(group, minlength=count) for group in (labels, labels[correct], predicted)]
+    sums = [F.cross_entropy(logits, labels, reduction="sum"), correct.sum(), _not_finite(logits).sum()]
+    parts = [torch.stack([value.double() for value in sums]), gap, *(tally.double() for tally in tallies)]
+    loss, right, not_finite, *rest = world.sum(torch.cat(parts)).tolist()
     if not_finite:
         raise NonFiniteLogitsError(f"{int(not_finite)} of {len(data)} images have NaN or infinite logits")
-    return loss / len(data), 100 * correct / len(data)
+    gaps, by_class = rest[:ECE_BINS], [int(value) for value in rest[ECE_BINS:]]
+    classes = zip(by_class[:count], by_class[count : 2 * count], by_class[2 * count :], strict=True)
+    return Evaluation(
+        loss=loss / len(data),
+        acc1=100 * right / len(data),
+        ece=100 * sum(map(abs, gaps)) / len(data),
+        classes=tuple(ClassCount(*counts) for counts in classes),
+    )
 
 
 def _logits(

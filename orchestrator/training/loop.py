@@ -22,7 +22,7 @@ from orchestrator.distillation.criterion import Criterion, CriterionOutput
 from orchestrator.distillation.features import FeatureTerm
 from orchestrator.errors import CheckpointError, DataError, DivergenceError
 from orchestrator.models.taps import Tap
-from orchestrator.training.evaluate import NonFiniteLogitsError, evaluate
+from orchestrator.training.evaluate import Evaluation, NonFiniteLogitsError, evaluate
 from orchestrator.training.learner import Learner
 from orchestrator.training.meter import EpochMeter
 from orchestrator.training.optim import Schedule
@@ -142,6 +142,10 @@ class TrainingRun:
         """Completed epochs."""
         self.best: tuple[int, float] | None = None
         """Epoch, from 1, and value of the best validation accuracy so far, in percent."""
+        self.validation: Evaluation | None = None
+        """The last one of this process."""
+        self.temperatures: list[int] | None = None
+        """Samples of the last epoch by temperature, in bins of equal width between the bounds; None without any."""
         self._base_rates = [group["lr"] for group in optimizer.param_groups]
         self._should_stop = should_stop
         self._next_poll = 0.0
@@ -174,6 +178,7 @@ class TrainingRun:
                 rate = self._set_rate(progress)
                 self._step(batch, progress, meter)
         metrics = meter.read(self.trial, epoch + 1)
+        self.temperatures = meter.histogram(*self.criterion.temperature.bounds)
         metrics[names.LEARNING_RATE] = rate
         metrics[names.THROUGHPUT] = len(order) / (time.perf_counter() - started)
         if (epoch + 1) % settings.eval_every == 0 or epoch + 1 == settings.epochs:
@@ -261,7 +266,7 @@ class TrainingRun:
     def _validate(self, steps: int) -> dict[str, float]:
         self.world.share_buffers(self.student)
         try:
-            loss, acc1 = evaluate(
+            seen = evaluate(
                 self.student,
                 self.data.val,
                 self.data.mean,
@@ -272,9 +277,10 @@ class TrainingRun:
             )
         except NonFiniteLogitsError as error:
             raise DivergenceError(f"{self.trial}: validation logits", epoch=self.epoch + 1, step=steps) from error
-        if self.best is None or acc1 > self.best[1]:
-            self.best = (self.epoch + 1, acc1)
-        return {names.VAL_LOSS: loss, names.VAL_ACC1: acc1}
+        if self.best is None or seen.acc1 > self.best[1]:
+            self.best = (self.epoch + 1, seen.acc1)
+        self.validation = seen
+        return {names.VAL_LOSS: seen.loss, names.VAL_ACC1: seen.acc1, names.VAL_ECE: seen.ece}
 
     def _stop_if_asked(self) -> None:
         now = time.monotonic()

@@ -19,6 +19,8 @@ _PER_SAMPLE = {
     names.TRAIN_AGREEMENT: 100,
 }
 """Flags that are told as a share of the samples, and the share's unit; the others are counted."""
+TEMPERATURE_BINS = 40
+"""Of a histogram of temperatures, equally wide."""
 _QUANTILES = {names.TEMPERATURE_P10: 0.1, names.TEMPERATURE_P50: 0.5, names.TEMPERATURE_P90: 0.9}
 
 
@@ -36,6 +38,7 @@ class EpochMeter:
         self._losses: list[Tensor] = []
         self._correct: list[Tensor] = []
         self._temperatures: list[Tensor] = []
+        self._all_temperatures: Tensor | None = None
         self._flags: dict[str, list[Tensor]] = {}
 
     def add(
@@ -90,8 +93,19 @@ class EpochMeter:
         for name, count in zip(self._flags, flag_counts, strict=True):
             metrics[name] = _PER_SAMPLE[name] * count / samples if name in _PER_SAMPLE else count
         if self._temperatures:
-            metrics |= _describe(self._world.gather(torch.cat(self._temperatures)))
+            self._all_temperatures = self._world.gather(torch.cat(self._temperatures))
+            metrics |= _describe(self._all_temperatures)
         return metrics
+
+    def histogram(self, low: float, high: float) -> list[int] | None:
+        """Samples by temperature in `TEMPERATURE_BINS` bins between two bounds; to be called after `read`.
+
+        None where no temperature was seen, or the bounds leave no choice.
+        """
+        if self._all_temperatures is None or low == high:
+            return None
+        counts = torch.histc(self._all_temperatures.float(), TEMPERATURE_BINS, low, high)
+        return [int(count) for count in counts.tolist()]
 
 
 def _describe(temperatures: Tensor) -> dict[str, float]:

@@ -169,8 +169,8 @@ def test_the_teachers_file_is_what_students_learn_from(tmp_path, teacher):
     for name, value in expected.state_dict().items():
         assert torch.equal(value, loaded.state_dict()[name])
     splits = build.build_splits(spec, dataset, 0)
-    _, acc1 = evaluate(expected, splits.val, dataset.mean, dataset.std, batch_size=32)
-    assert told["val_acc1"] == f"{acc1:.2f}"
+    seen = evaluate(expected, splits.val, dataset.mean, dataset.std, batch_size=32)
+    assert told["val_acc1"] == f"{seen.acc1:.2f}"
 
 
 def test_another_teacher_gives_another_student(tmp_path, teacher):
@@ -194,13 +194,13 @@ def test_a_final_run_is_tested_once_and_its_weights_are_those_that_were(tmp_path
     dataset = load_dataset("digits")
     network = build.build_network(run_spec().student, dataset, seed=0)
     told = load_weights(tmp_path / "t" / "student.safetensors", network)
-    loss, acc1 = evaluate(network, dataset.test, dataset.mean, dataset.std, batch_size=32)
-    assert acc1 == reported[-1][names.TEST_ACC1]
-    assert loss == pytest.approx(reported[-1][names.TEST_LOSS], rel=1e-4)
+    seen = evaluate(network, dataset.test, dataset.mean, dataset.std, batch_size=32)
+    assert seen.acc1 == reported[-1][names.TEST_ACC1]
+    assert seen.loss == pytest.approx(reported[-1][names.TEST_LOSS], rel=1e-4)
     assert told == {
         "trial": "t",
         "val_acc1": f"{reported[-1][names.VAL_ACC1]:.2f}",
-        "test_acc1": f"{acc1:.2f}",
+        "test_acc1": f"{seen.acc1:.2f}",
     }
 
 

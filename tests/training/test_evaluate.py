@@ -20,9 +20,9 @@ def test_logits_loss_and_accuracy_equal_the_plain_computation(batch_size: int) -
     torch.testing.assert_close(logits, expected)
     assert not logits.requires_grad
 
-    loss, acc1 = evaluate(model, data, MEAN, STD, batch_size=batch_size)
-    assert loss == pytest.approx(-expected.log_softmax(1)[torch.arange(30), data.labels].mean().item(), rel=1e-5)
-    assert acc1 == pytest.approx(100 * (expected.argmax(1) == data.labels).double().mean().item())
+    seen = evaluate(model, data, MEAN, STD, batch_size=batch_size)
+    assert seen.loss == pytest.approx(-expected.log_softmax(1)[torch.arange(30), data.labels].mean().item(), rel=1e-5)
+    assert seen.acc1 == pytest.approx(100 * (expected.argmax(1) == data.labels).double().mean().item())
 
 
 @pytest.mark.parametrize("training", [True, False])

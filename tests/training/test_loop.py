@@ -66,8 +66,8 @@ def test_it_learns_the_digits() -> None:
     assert losses == sorted(losses, reverse=True)
     assert history[-1][names.VAL_ACC1] > 85
     assert run.done
-    loss, acc1 = evaluate(student, data.val, data.mean, data.std, batch_size=100)
-    assert (history[-1][names.VAL_LOSS], history[-1][names.VAL_ACC1]) == pytest.approx((loss, acc1))
+    seen = evaluate(student, data.val, data.mean, data.std, batch_size=100)
+    assert (history[-1][names.VAL_LOSS], history[-1][names.VAL_ACC1]) == pytest.approx((seen.loss, seen.acc1))
     assert run.best == max(
         ((epoch, metrics[names.VAL_ACC1]) for epoch, metrics in enumerate(history, 1)),
         key=lambda best: best[1],
@@ -124,7 +124,7 @@ def test_metrics_are_means_over_samples_with_a_last_smaller_batch() -> None:
     data, student = training_data(), network()
     expected = evaluate(student, data.train, MEAN, STD, batch_size=101)
     metrics = make_run(student, lr=1e-12, data=data).train_epoch()
-    assert metrics[names.TRAIN_LOSS] == pytest.approx(expected[0], rel=1e-5)
+    assert metrics[names.TRAIN_LOSS] == pytest.approx(expected.loss, rel=1e-5)
     assert metrics[names.TRAIN_ACC1] == pytest.approx(expected[1])
     assert metrics[names.TRAIN_LOSS_CE] == metrics[names.TRAIN_LOSS]
     assert metrics[names.TRAIN_LOSS_KD] == 0

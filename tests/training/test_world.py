@@ -125,8 +125,8 @@ def _assert_validation_is_of_the_saved_weights(results: list[Any]) -> None:
     assert all(torch.equal(value, other["student"][name]) for name, value in state["student"].items())
     student, data = network(norm="batch"), training_data()
     student.load_state_dict(state["student"])
-    loss, acc1 = evaluate(student, data.val, data.mean, data.std, batch_size=40)
-    assert (history[-1][names.VAL_LOSS], history[-1][names.VAL_ACC1]) == pytest.approx((loss, acc1))
+    seen = evaluate(student, data.val, data.mean, data.std, batch_size=40)
+    assert (history[-1][names.VAL_LOSS], history[-1][names.VAL_ACC1]) == pytest.approx((seen.loss, seen.acc1))
 
 
 def test_shares_are_contiguous_and_complete() -> None:

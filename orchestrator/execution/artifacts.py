@@ -1,0 +1,42 @@
+"""Tables that are kept of a trial when it has ended, as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from orchestrator.training import Evaluation
+
+
+def class_table(classes: Sequence[str], seen: Evaluation | None) -> str:
+    """One row a class: its images, how many were right, and how many images were taken for it.
+
+    `acc1` (recall) and `precision` are in percent, and empty where there is nothing to divide by.
+    """
+    counted = zip(classes, seen.classes if seen else (), strict=False)
+    return _csv(
+        ["class", "images", "correct", "predicted", "acc1", "precision"],
+        [[name, *n, _percent(n.correct, n.images), _percent(n.correct, n.predicted)] for name, n in counted],
+    )
+
+
+def temperature_table(epochs: Sequence[Mapping[str, Any]], bounds: tuple[float, float]) -> str:
+    """One row an epoch: samples by temperature; a column is named after its bin's lower edge."""
+    low, high = bounds
+    bins = len(epochs[0]["counts"])
+    edges = [f"{low + (high - low) * number / bins:.6g}" for number in range(bins)]
+    return _csv(["epoch", *edges], [[entry["epoch"], *entry["counts"]] for entry in epochs])
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.2f}" if whole else ""
+
+
+def _csv(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(head)
+    writer.writerows(rows)
+    return text.getvalue()
