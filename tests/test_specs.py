@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from orchestrator.build import build_criterion, build_network, build_teacher
+from orchestrator.catalog import DATASET_SHAPES, DATASET_SIZES
 from orchestrator.data import Dataset, Images
 from orchestrator.machine import Machine
 from orchestrator.search.plan import make_plan
@@ -14,7 +15,6 @@ from orchestrator.spec import load_spec
 
 ROOT = Path(__file__).parents[1] / "specs"
 SPECS = sorted(ROOT.rglob("*.yaml"))
-SHAPES = {"digits": (1, 8, 8), "fashion-mnist": (1, 28, 28)}
 
 each_spec = pytest.mark.parametrize("path", SPECS, ids=lambda path: str(path.relative_to(ROOT)))
 
@@ -23,9 +23,11 @@ each_spec = pytest.mark.parametrize("path", SPECS, ids=lambda path: str(path.rel
 def stand_in(name: str) -> Dataset:
     """Noise in a data set's shape."""
     generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (10, *SHAPES[name]), dtype=torch.uint8, generator=generator)
-    labelled = Images(images, torch.arange(10))
-    return Dataset(name, labelled, labelled, tuple("0123456789"), (0.5,), (0.5,), flip=False, crop_padding=1)
+    (channels, pixels), (_, classes) = DATASET_SHAPES[name], DATASET_SIZES[name]
+    images = torch.randint(0, 256, (classes, channels, pixels, pixels), dtype=torch.uint8, generator=generator)
+    labelled = Images(images, torch.arange(classes))
+    names, levels = tuple(map(str, range(classes))), (0.5,) * channels
+    return Dataset(name, labelled, labelled, names, levels, levels, flip=False, crop_padding=1)
 
 
 def test_there_are_examples() -> None:

@@ -8,7 +8,7 @@ from orchestrator import names
 from orchestrator.analysis.results import Results, VariantResult
 from orchestrator.analysis.statistics import MIN_FOR_INTERVAL, overlap
 from orchestrator.search.standing import State
-from orchestrator.search.trials import Phase, Record, Status
+from orchestrator.search.trials import ASSISTANT, Phase, Record, Status
 from orchestrator.spec.experiment import ExperimentSpec, RunSpec
 from orchestrator.spec.variants import variants
 
@@ -130,12 +130,13 @@ def _final_runs(results: Results, state: State) -> list[str]:
 
 def _teachers(results: Results, found: Found) -> list[str]:
     known = _accuracies(results, found)
+    assistants = {r.trial.variant for r in results.teachers if r.trial.id.startswith(ASSISTANT)}
     lines = []
     for key, accuracy in known.items():
         if key in found:
             lines.append(f"{teacher_found(key, accuracy, only=len(known) == 1)}.")
         elif accuracy is not None:
-            lines.append(f"{_name(key, len(known) == 1)}: {accuracy:.2f} % on validation images.")
+            lines.append(f"{_name(key, len(known) == 1, key in assistants)}: {accuracy:.2f} % on validation images.")
     return lines
 
 
@@ -145,16 +146,26 @@ def _mistakes(results: Results) -> list[str]:
     ]
     if not students:
         return []
-    last = students[-1]
-    wrong = last.metrics[names.ADJUSTMENT_WRONG]
-    if not wrong:
+    runs = _runs(results.spec)
+    told: dict[str, str] = {}
+    for record in students:
+        images, wrong = runs[record.trial.variant].data.train_samples, record.metrics[names.ADJUSTMENT_WRONG]
+        share = f" of {images} training images ({100 * wrong / images:.1f} %)" if images else " training images"
+        told[record.trial.variant] = f"{wrong:.0f}{share}"
+    if not any(record.metrics[names.ADJUSTMENT_WRONG] for record in students):
         return ["The teacher was right on every training image: logits adjustment had nothing to act on."]
-    images = _runs(results.spec)[last.trial.variant].data.train_samples
-    share = f"{wrong:.0f} of {images} training images ({100 * wrong / images:.1f} %)" if images else None
+    acts = "logits adjustment acts on those alone."
+    if len({_teaching(runs[variant]) for variant in told}) == 1:
+        return [f"The teacher was wrong on {list(told.values())[-1]} in an epoch; {acts}"]
     return [
-        f"The teacher was wrong on {share or f'{wrong:.0f} training images'} in an epoch; "
-        "logits adjustment acts on those alone."
+        f"Teachers were wrong, in an epoch, on those images; {acts}",
+        *(f"  {variant}: {text}" for variant, text in told.items()),
     ]
+
+
+def _teaching(run: RunSpec) -> tuple[object, ...]:
+    """What decides on which images a run's teacher is wrong."""
+    return run.teacher, run.scheme, run.data
 
 
 def _accuracies(results: Results, found: Found) -> Found:
@@ -162,8 +173,8 @@ def _accuracies(results: Results, found: Found) -> Found:
     return {**{record.trial.variant: record.metrics.get(names.VAL_ACC1) for record in results.teachers}, **found}
 
 
-def _name(key: str, only: bool) -> str:
-    return "Teacher" if only else f"Teacher {key[:8]}"
+def _name(key: str, only: bool, is_assistant: bool = False) -> str:
+    return "Teacher" if only else f"{'Assistant' if is_assistant else 'Teacher'} {key[:8]}"
 
 
 def _runs(spec: ExperimentSpec) -> dict[str, RunSpec]:

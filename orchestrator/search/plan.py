@@ -12,7 +12,7 @@ from orchestrator.errors import ResourceError
 from orchestrator.machine import Machine
 from orchestrator.search.points import grid_points, random_points
 from orchestrator.search.teachers import Source, TeacherRun, teaching
-from orchestrator.search.trials import Phase, Record, Trial
+from orchestrator.search.trials import ASSISTANT, Phase, Record, Trial
 from orchestrator.spec.experiment import ExperimentSpec, RunSpec
 from orchestrator.spec.variants import Variant, variants
 
@@ -126,7 +126,7 @@ class Plan:
 
     def teacher_trial(self, key: str) -> Trial:
         teacher = self.teachers[key]
-        kind = "assistant" if teacher.trains_student else "teacher"
+        kind = ASSISTANT if teacher.trains_student else "teacher"
         return Trial(f"{kind}-{key[:8]}", Phase.TEACHER, key, 0, teacher.run.seed)
 
     def search_trial(self, arm: Arm, index: int, params: Mapping[str, Any]) -> Trial:

@@ -16,6 +16,10 @@ class Phase(StrEnum):
     FINAL = "final"
 
 
+ASSISTANT = "assistant"
+"""How the ids of those trials of stage 0 begin that train a student of the teacher's."""
+
+
 class Status(StrEnum):
     """What became of a trial; the first two are still to be worked on."""
 
