@@ -94,8 +94,8 @@ def _teacher(run: RunSpec, teacher: TeacherSpec, seed: int, runs: dict[str, Teac
     key = digest(
         {
             "data": run.data.teacher_content(),
-            "teacher": teacher.model_dump(exclude={"training"}),
-            "training": mine.teacher_training.model_dump(exclude={"checkpoint_interval_s"}),
+            "teacher": teacher.model_dump(exclude={"training"}, exclude_defaults=True),
+            "training": mine.teacher_training.model_dump(exclude={"checkpoint_interval_s"}, exclude_defaults=True),
             "seed": seed,
         }
     )
@@ -116,10 +116,10 @@ def _assistant(
     key = digest(
         {
             "data": {**run.data.teacher_content(), "train_samples": run.data.train_samples},
-            "student": student.model_dump(),
-            "training": training.model_dump(exclude={"checkpoint_interval_s"}),
-            "distillation": run.distillation.model_dump(),
-            "sources": [source.key or source.model.model_dump() for source in sources],
+            "student": student.model_dump(exclude_defaults=True),
+            "training": training.model_dump(exclude={"checkpoint_interval_s"}, exclude_defaults=True),
+            "distillation": run.distillation.model_dump(exclude_defaults=True),
+            "sources": [source.key or source.model.model_dump(exclude_defaults=True) for source in sources],
             "seed": seed,
         }
     )

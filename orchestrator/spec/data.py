@@ -71,7 +71,8 @@ class DataSpec(Section):
     def teacher_content(self) -> dict[str, Any]:
         """What a teacher depends on; the folder only where other folders may hold other images."""
         same_everywhere = self.dataset in DATASET_SIZES and self.verify
-        return self.model_dump(exclude={"train_samples", "download", *(["root"] if same_everywhere else [])})
+        left_out = {"train_samples", "download", *(["root"] if same_everywhere else [])}
+        return self.model_dump(exclude=left_out, exclude_defaults=True)
 
     def refused_subset(self, size: int | None) -> str | None:
         """The rule that a subset of the training split breaks, None where the data set's size is not known."""

@@ -22,7 +22,7 @@ from orchestrator.spec.tracking import TrackingSpec
 from orchestrator.spec.training import TrainingSpec
 
 SPEC_VERSION = 1
-"""Part of every hash: raised when the same spec would give other results than before."""
+"""Part of every hash: raised when the same spec would give other results than before, as by another default."""
 
 
 def assign(tree: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -153,7 +153,10 @@ class ExperimentSpec(RunSpec):
 
     @property
     def hash(self) -> str:
-        """Identifies the results: everything but name, download, resources, budget and tracking, defaults included."""
+        """Identifies the results: everything but name, download, resources, budget and tracking.
+
+        Defaults are left out, so that a field that a later version adds changes no hash.
+        """
         apart: dict[str, Any] = {
             "name": True,
             "data": {"download"},
@@ -161,7 +164,7 @@ class ExperimentSpec(RunSpec):
             "budget": True,
             "tracking": True,
         }
-        return digest(self.model_dump(exclude=apart))
+        return digest(self.model_dump(exclude=apart, exclude_defaults=True))
 
     @property
     def id(self) -> str:
