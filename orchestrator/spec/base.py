@@ -7,8 +7,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, JsonValue
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, GetJsonSchemaHandler, JsonValue
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
 
 from orchestrator.errors import UsageError
 from orchestrator.registry import Registry, nearest
@@ -22,12 +23,23 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True, allow_inf_nan=False)
 
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """The field that tells a section's form, such as `method`, is described by what the section is."""
+        section = handler(core_schema)
+        content = handler.resolve_ref_schema(section)
+        for field in content.get("properties", {}).values():
+            if "const" in field:
+                field.setdefault("description", content["description"])
+        return section
+
 
 class PluginSection(Section):
     """Options of a method that an installed package adds through an entry point."""
 
-    options: dict[str, JsonValue] = {}
-    """Keyword arguments for the method's factory; it checks them when the run is built."""
+    options: dict[str, JsonValue] = Field(
+        {}, description="Keyword arguments for the method's factory, which checks them when the run is built."
+    )
 
 
 def broken_rule(field: str, rule: str, value: Any) -> PydanticCustomError:

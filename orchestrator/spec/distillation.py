@@ -65,7 +65,10 @@ class CWSMTemperature(BoundedTemperature):
 class PluginTemperature(PluginSection):
     """A temperature method that an installed package adds."""
 
-    method: Annotated[str, known_in(TEMPERATURES)] = Field(json_schema_extra={"not": {"enum": [*_METHODS]}})
+    method: Annotated[str, known_in(TEMPERATURES)] = Field(
+        description="Name of a temperature method that an installed package adds.",
+        json_schema_extra={"not": {"enum": [*_METHODS]}},
+    )
 
 
 class NoAdjustment(Section):
@@ -92,7 +95,10 @@ class LabelSmoothing(Section):
 class PluginAdjustment(PluginSection):
     """An adjustment rule that an installed package adds."""
 
-    rule: Annotated[str, known_in(ADJUSTMENTS)] = Field(json_schema_extra={"not": {"enum": [*_RULES]}})
+    rule: Annotated[str, known_in(ADJUSTMENTS)] = Field(
+        description="Name of a adjustment rule that an installed package adds.",
+        json_schema_extra={"not": {"enum": [*_RULES]}},
+    )
 
 
 class KDLoss(Section):
@@ -132,7 +138,10 @@ class DISTLoss(Section):
 class PluginLoss(PluginSection):
     """A loss between logits that an installed package adds."""
 
-    method: Annotated[str, known_in(LOSSES)] = Field(json_schema_extra={"not": {"enum": [*_LOSSES]}})
+    method: Annotated[str, known_in(LOSSES)] = Field(
+        description="Name of a loss that an installed package adds.",
+        json_schema_extra={"not": {"enum": [*_LOSSES]}},
+    )
 
 
 TemperatureSpec = Annotated[

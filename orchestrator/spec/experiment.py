@@ -78,13 +78,13 @@ class RunSpec(Section):
         lt=2**31,
         description="Fixes splits, initial weights, data order, augmentation and drawn points.",
     )
-    data: DataSpec = Field(description="The images.")
+    data: DataSpec = Field(description="The images, their split and augmentation.")
     teacher: TeacherSpec | None = Field(None, description="The network that is distilled from.")
     student: StudentSpec = Field(description="The network that is trained in every trial.")
     scheme: SchemeSpec = Field(
         SingleTeacher(), description="Who teaches: single, teacher_assistants, born_again, ensemble or mutual."
     )
-    distillation: DistillationSpec = Field(DistillationSpec(), description="The loss.")
+    distillation: DistillationSpec = Field(DistillationSpec(), description="The loss, its temperatures, and the repair of wrong targets.")
     training: TrainingSpec = Field(TrainingSpec(), description="How the student is trained.")
 
     @model_validator(mode="after")

@@ -131,7 +131,10 @@ class Review(FeatureSection):
 class PluginFeature(FeatureSection, PluginSection):
     """A feature loss that an installed package adds."""
 
-    method: Annotated[str, known_in(FEATURE_LOSSES)] = Field(json_schema_extra={"not": {"enum": [*_METHODS]}})
+    method: Annotated[str, known_in(FEATURE_LOSSES)] = Field(
+        description="Name of a feature loss that an installed package adds.",
+        json_schema_extra={"not": {"enum": [*_METHODS]}},
+    )
 
 
 FeatureSpec = Annotated[

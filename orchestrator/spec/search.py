@@ -23,8 +23,8 @@ _VARIANT_NAME = r"^[A-Za-z0-9][A-Za-z0-9+._-]*$"
 class RangeDomain(Section):
     """What domains between two ends share; both ends are included."""
 
-    low: float
-    high: float
+    low: float = Field(description="Smallest value, in the unit of the field that is searched.")
+    high: float = Field(description="Largest value, in the unit of the field that is searched.")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -98,8 +98,8 @@ class RandInt(RangeDomain):
     """Whole numbers, all equally likely; high is included."""
 
     type: Literal["randint"]
-    low: int
-    high: int
+    low: int = Field(description="Smallest number.")
+    high: int = Field(description="Largest number.")
 
     @property
     def size(self) -> int:

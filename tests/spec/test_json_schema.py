@@ -28,6 +28,34 @@ def validator() -> jsonschema.Draft202012Validator:
     return jsonschema.Draft202012Validator(schema)
 
 
+def test_every_field_of_every_section_is_described() -> None:
+    schema = ExperimentSpec.model_json_schema()
+    sections = {"ExperimentSpec": schema, **schema["$defs"]}
+
+    def described(field: dict) -> bool:
+        section = sections.get(field.get("$ref", "").rpartition("/")[2], {})
+        return len(field.get("description") or section.get("description", "")) > 10
+
+    lacking = [
+        f"{name}.{key}"
+        for name, section in sections.items()
+        for key, field in section.get("properties", {}).items()
+        if not described(field)
+    ]
+    assert {"Mutual", "Contrastive", "DKDLoss", "AugmentationSpec", "LabelNoiseSpec"} <= set(sections)
+    assert lacking == []
+
+
+def test_a_method_is_described_by_what_its_section_is() -> None:
+    methods = {
+        name: section["properties"]["method"]["description"]
+        for name, section in ExperimentSpec.model_json_schema()["$defs"].items()
+        if name in ("BornAgain", "DISTLoss")
+    }
+    assert methods["BornAgain"].startswith("Students of one architecture")
+    assert "Correlations" in methods["DISTLoss"]
+
+
 @pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
 def test_example_specs_are_valid(validator, path: Path) -> None:
     content = json.loads(json.dumps(load_spec(path).model_dump(exclude_unset=True)))
