@@ -84,7 +84,9 @@ class RunSpec(Section):
     scheme: SchemeSpec = Field(
         SingleTeacher(), description="Who teaches: single, teacher_assistants, born_again, ensemble or mutual."
     )
-    distillation: DistillationSpec = Field(DistillationSpec(), description="The loss, its temperatures, and the repair of wrong targets.")
+    distillation: DistillationSpec = Field(
+        DistillationSpec(), description="The loss, its temperatures, and the repair of wrong targets."
+    )
     training: TrainingSpec = Field(TrainingSpec(), description="How the student is trained.")
 
     @model_validator(mode="after")
