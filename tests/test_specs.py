@@ -1,17 +1,29 @@
-"""Every example spec loads, plans, and builds its networks and losses."""
+"""Every example spec loads, plans, builds its networks, features and schemes, and takes a step."""
 
+import itertools
+import math
 from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
-from orchestrator.build import build_criterion, build_network, build_teacher
+from orchestrator import names
+from orchestrator.build import (
+    Splits,
+    build_criterion,
+    build_network,
+    build_student_run,
+    build_teacher,
+    join_teachers,
+)
 from orchestrator.catalog import DATASET_SHAPES, DATASET_SIZES
 from orchestrator.data import Dataset, Images
 from orchestrator.machine import Machine
 from orchestrator.search.plan import make_plan
-from orchestrator.spec import load_spec
+from orchestrator.search.teachers import Source
+from orchestrator.spec import RunSpec, load_spec
 
 ROOT = Path(__file__).parents[1] / "specs"
 SPECS = sorted(ROOT.rglob("*.yaml"))
@@ -45,37 +57,56 @@ def test_a_spec_loads_and_plans(path: Path) -> None:
 
 
 def test_examples_have_names_of_their_own() -> None:
-    names = [load_spec(path).name for path in SPECS]
-    assert len(set(names)) == len(names)
+    found = [load_spec(path).name for path in SPECS]
+    assert len(set(found)) == len(found)
 
 
 @each_spec
 def test_a_spec_builds(path: Path) -> None:
+    """Every variant, with its scheme, features and the ends of its networks, takes a step; so does every assistant."""
     plan = make_plan(load_spec(path))
+    networks: dict[str, nn.Module] = {}
     for arm in plan.arms:
-        run = arm.variant.run
-        dataset = stand_in(run.data.dataset)
-        pixels = dataset.train.images[:4].float() / 255
-        students = {
-            (model, width)
-            for model in _ends(arm.variant.space, "student.model", run.student.model)
-            for width in _ends(arm.variant.space, "student.width", run.student.width)
-        }
-        for model, width in students:
-            student = build_network(
-                run.with_values({"student.model": model, "student.width": width}).student, dataset, 0
-            )
-            logits = student(pixels)
-            assert logits.shape == (4, len(dataset.classes))
-        teacher_logits = None
-        if run.needs_teacher:
-            with torch.no_grad():
-                teacher_logits = build_teacher(run, dataset)(pixels)
-            assert teacher_logits.shape == logits.shape
-        output = build_criterion(run.distillation)(logits, teacher_logits, dataset.train.labels[:4])
-        output.total.backward()
-        assert torch.isfinite(output.total)
-        assert all(torch.isfinite(parameter.grad).all() for parameter in student.parameters())
+        run, space = arm.variant.run, arm.variant.space
+        splits = few_images(run.data.dataset)
+        teacher = teacher_of(run, arm.sources, splits.dataset, networks)
+        for model, width in itertools.product(
+            _ends(space, "student.model", run.student.model), _ends(space, "student.width", run.student.width)
+        ):
+            chosen = run.with_values({"student.model": model, "student.width": width})
+            student_run = build_student_run(chosen, splits, teacher)
+            metrics = student_run.train_epoch()
+            assert all(parameter.isfinite().all() for parameter in student_run.student.parameters())
+            assert all(math.isfinite(value) for value in metrics.values())
+            assert (names.TRAIN_AGREEMENT in metrics) == (run.distillation.kd_weight > 0)
+            assert {names.loss_metric(feature.method) for feature in run.distillation.features} <= set(metrics)
+    for stage_0 in plan.teachers.values():
+        splits = few_images(stage_0.run.data.dataset)
+        if stage_0.trains_student:
+            teacher = teacher_of(stage_0.run, stage_0.sources, splits.dataset, networks)
+            made = build_student_run(stage_0.run, splits, teacher).train_epoch()
+            assert math.isfinite(made[names.TRAIN_LOSS_KD])
+        else:
+            network = build_teacher(stage_0.run, splits.dataset)
+            assert network(splits.val.images.float()).shape == (len(splits.val), len(splits.dataset.classes))
+
+
+def few_images(name: str) -> Splits:
+    """Four images to train on, and as many of each other part."""
+    dataset = stand_in(name)
+    few = dataset.train.take(torch.arange(4))
+    return Splits(dataset, few, few, few, few.labels, few.labels)
+
+
+def teacher_of(
+    run: RunSpec, sources: tuple[Source, ...], dataset: Dataset, networks: dict[str, nn.Module]
+) -> nn.Module | None:
+    """What a run learns from, with fresh weights; of one model the same network."""
+    if not sources:
+        return None
+    for source in sources:
+        networks.setdefault(repr(source.model), build_network(source.model, dataset, 0))
+    return join_teachers(run.scheme, [networks[repr(source.model)] for source in sources])
 
 
 @each_spec
