@@ -8,8 +8,10 @@ from orchestrator import names
 from orchestrator.analysis.results import Results, VariantResult
 from orchestrator.analysis.statistics import MIN_FOR_INTERVAL, overlap
 from orchestrator.search.standing import State
-from orchestrator.search.trials import ASSISTANT, Phase, Record, Status
+from orchestrator.search.teachers import teaching
+from orchestrator.search.trials import Phase, Record, Status
 from orchestrator.spec.experiment import ExperimentSpec, RunSpec
+from orchestrator.spec.scheme import Mutual
 from orchestrator.spec.variants import variants
 
 MAX_REASONS = 3
@@ -78,10 +80,16 @@ def _difference(arms: list[VariantResult]) -> list[str]:
 
 
 def _weak_teachers(results: Results, found: Found) -> list[str]:
-    """Teachers that are no better than the students that learn without one, or than all where there are none such."""
+    """Teachers that are no better than the students that learn alone, or than all they teach where none does.
+
+    Assistants and earlier generations are students themselves, and peers have no teacher.
+    """
     known = _accuracies(results, found)
-    runs = _runs(results.spec)
-    students = {arm.name: value for arm in results.variants if (value := _validation(arm)) is not None}
+    runs = {name: run for name, run in _runs(results.spec).items() if not isinstance(run.scheme, Mutual)}
+    assistants = _assistants(results.spec)
+    students = {
+        arm.name: value for arm in results.variants if arm.name in runs and (value := _validation(arm)) is not None
+    }
     alone = {name: value for name, value in students.items() if not runs[name].needs_teacher}
     against = alone or students
     if not against:
@@ -91,7 +99,7 @@ def _weak_teachers(results: Results, found: Found) -> list[str]:
         f"{_name(key, len(known) == 1)} is no better on validation images ({accuracy:.2f} %) than the students of "
         f"{best} ({against[best]:.2f} %): distillation has little to give."
         for key, accuracy in known.items()
-        if accuracy is not None and accuracy <= against[best]
+        if key not in assistants and accuracy is not None and accuracy <= against[best]
     ]
 
 
@@ -130,7 +138,7 @@ def _final_runs(results: Results, state: State) -> list[str]:
 
 def _teachers(results: Results, found: Found) -> list[str]:
     known = _accuracies(results, found)
-    assistants = {r.trial.variant for r in results.teachers if r.trial.id.startswith(ASSISTANT)}
+    assistants = _assistants(results.spec)
     lines = []
     for key, accuracy in known.items():
         if key in found:
@@ -163,9 +171,14 @@ def _mistakes(results: Results) -> list[str]:
     ]
 
 
-def _teaching(run: RunSpec) -> tuple[object, ...]:
+def _teaching(run: RunSpec) -> str:
     """What decides on which images a run's teacher is wrong."""
-    return run.teacher, run.scheme, run.data
+    return run.model_dump_json(include={"teacher", "scheme", "data"})
+
+
+def _assistants(spec: ExperimentSpec) -> set[str]:
+    """Keys of the networks of stage 0 that are distilled themselves."""
+    return {key for run in _runs(spec).values() for key, made in teaching(run).runs.items() if made.trains_student}
 
 
 def _accuracies(results: Results, found: Found) -> Found:

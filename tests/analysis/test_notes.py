@@ -9,6 +9,7 @@ import pytest
 from orchestrator import load_spec
 from orchestrator.analysis.notes import failures, notes, teacher_found, verdicts
 from orchestrator.analysis.results import Results
+from orchestrator.search.plan import make_plan
 from orchestrator.search.standing import State
 from orchestrator.search.trials import Phase, Record, Status, Trial
 
@@ -158,6 +159,36 @@ def test_where_no_student_learns_alone_the_best_is_what_the_teacher_has_to_pass(
     both = [*finals({"kd": NEAR["kd"]}, val=90.0), *finals({"dtd": NEAR["dtd"]}, val=92.0)]
     assert "(91.00 %) than the students of dtd (92.00 %)" in said(results(*both, teacher(91.0)))
     assert "little to give" not in said(results(*both, teacher(93.0)))
+
+
+CHAIN = {"method": "teacher_assistants", "assistants": [{"model": "resnet8", "width": 2.0}]}
+PEERS = {"method": "mutual", "peers": [{"model": "resnet8"}]}
+SCHEMES = {"kd": {}, "takd": {"set": {"scheme": CHAIN}}, "mutual": {"set": {"scheme": PEERS}}}
+
+
+def stage_0(val: float, assistant: float) -> list[Record]:
+    runs = make_plan(load_spec(SPEC, {"search.variants": SCHEMES})).teachers
+    return [
+        record(f"stage-0-{key[:8]}", key, Phase.TEACHER, val_acc1=assistant if run.trains_student else val)
+        for key, run in runs.items()
+    ]
+
+
+def test_neither_assistants_nor_peers_say_that_a_teacher_is_weak() -> None:
+    students = [*finals({"kd": NEAR["kd"], "takd": NEAR["dtd"]}, val=90.0), *finals({"mutual": FAR["kd"]}, val=99.0)]
+    text = said(results(*students, *stage_0(95.0, assistant=80.0), search__variants=SCHEMES))
+    assert "little to give" not in text
+    assert text.count("95.00 % on validation images") == text.count("80.00 % on validation images") == 1
+    assert "Assistant " in text
+    text = said(results(*students, *stage_0(85.0, assistant=80.0), search__variants=SCHEMES))
+    assert text.count("little to give") == 1
+
+
+def test_mistakes_are_told_for_each_scheme() -> None:
+    wrong = [record(name, name, adjustment_wrong=float(n)) for n, name in enumerate(SCHEMES, start=1)]
+    text = said(results(*wrong, data__train_samples=60, search__variants=SCHEMES))
+    assert "  takd: 2 of 60 training images (3.3 %)" in text
+    assert "  mutual: 3 of 60" in text
 
 
 def test_without_final_runs_the_best_of_the_search_stands_for_the_students() -> None:
