@@ -103,6 +103,7 @@ def test_fortran_order_is_read(tmp_path: Path) -> None:
         ({"train_labels": LABELS[:, None]}, r"train_labels.* is int64 \[6, 1\]; labels must be"),
         ({"train_labels": LABELS - 1}, r"train_labels.* has the label -1"),
         ({"train_labels": LABELS * 2}, r"the class '1' has no training image"),
+        ({"train_labels": LABELS * 10**12}, r"train_labels.* has the label 2000000000000, but 6 images cannot show"),
         ({"test_labels": LABELS[:3] + 1}, r"test labels must be 0 to 2, not 1 to 3"),
     ],
 )
