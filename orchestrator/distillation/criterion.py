@@ -146,7 +146,8 @@ class Criterion:
             mix: second labels, where images are blended from two.
 
         Returns:
-            Losses in float32 (float64 for float64 logits), also under autocast.
+            Losses in float32 (float64 for float64 logits), also under autocast; NaN where any logit is NaN or
+            infinite, even one that the target leaves out.
 
         Raises:
             ValueError: the shapes do not fit, or the teacher is missing.
@@ -154,7 +155,7 @@ class Criterion:
         check_logits(logits_student=logits_student)
         check_target(logits_student, target)
         logits_student = at_least_float32(logits_student)
-        loss_ce = workers.share_of_mean(_cross_entropy(logits_student, target, mix))
+        loss_ce = workers.share_of_mean(_cross_entropy(logits_student, target, mix)) + _nothing(logits_student)
         if logits_teacher is None:
             if self.needs_teacher:
                 raise ValueError(f"logits_teacher is None, but kd_weight is {self.kd_weight} and needs them")
@@ -175,6 +176,7 @@ class Criterion:
             agreement = logits_student.argmax(dim=1) == top
         compared = standardise(logits_student) if self.standardize else logits_student
         loss_kd, terms = self.loss(Lesson(compared, log_probs, tau, label, workers))
+        loss_kd = loss_kd + _nothing(logits_teacher)
         return CriterionOutput(
             total=self.ce_weight * loss_ce + self.kd_weight * loss_kd,
             loss_ce=loss_ce.detach(),
@@ -187,6 +189,11 @@ class Criterion:
             adjusted=adjusted,
             agreement=agreement,
         )
+
+
+def _nothing(logits: Tensor) -> Tensor:
+    """0, without gradient; NaN where a logit is NaN or infinite, as an infinite one can leave every loss finite."""
+    return at_least_float32(logits.detach()).mul(0).sum()
 
 
 def _cross_entropy(logits: Tensor, target: Tensor, mix: Mix | None) -> Tensor:

@@ -12,7 +12,10 @@ from orchestrator.distillation.adjustment import (
     probability_shift,
 )
 from orchestrator.distillation.batch import Workers
+from orchestrator.distillation.correlation import Correlation
 from orchestrator.distillation.criterion import Criterion
+from orchestrator.distillation.decoupled import DecoupledKD
+from orchestrator.distillation.logit_loss import SoftTargets
 from orchestrator.distillation.losses import kd_loss
 from orchestrator.distillation.temperature import (
     ConstantTemperature,
@@ -275,3 +278,17 @@ def test_weights_must_be_finite_and_not_negative(name, weight):
     weights = {"ce_weight": 0.1, "kd_weight": 0.9, name: weight}
     with pytest.raises(ValueError, match=f"{name} must be finite and >= 0, got {weight}"):
         Criterion(**weights, temperature=CONSTANT, adjustment=NoAdjustment())
+
+
+@pytest.mark.parametrize("loss", [SoftTargets(), DecoupledKD(), Correlation()])
+@pytest.mark.parametrize("adjustment", [NoAdjustment(), ProbabilityShift(), LabelSmoothing(0.1)])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("side", ["student", "teacher"])
+def test_no_logit_that_is_not_finite_gives_a_finite_loss(loss, adjustment, value, side):
+    logits = {"student": torch.zeros(2, 3), "teacher": torch.zeros(2, 3)}
+    logits[side][0, 2] = value  # off the label, where a probability of 0 costs nothing
+    criterion = Criterion(0.5, 0.5, ConstantTemperature(4), adjustment, loss)
+    target = torch.tensor([0, 1])
+    assert criterion(logits["student"], logits["teacher"], target).total.isnan()
+    alone = Criterion(1.0, 0.0, ConstantTemperature(4), adjustment)
+    assert side == "teacher" or alone(logits["student"], None, target).total.isnan()
