@@ -126,13 +126,17 @@ def main() -> None:
     parser.add_argument(
         "--images", type=int, default=2560, help="of torchvision's rounds; ours take four times as many"
     )
+    parser.add_argument("--quick", action="store_true", help="one round of few images: does it run, not how fast")
     options = parser.parse_args()
+    if options.quick:
+        options.rounds, options.images = 1, 2 * BATCH
     torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(0)
     # Smooth patches, as the operations of a policy cost more or less on images of few levels.
     coarse = torch.rand(options.images, 3, 8, 8, generator=generator)
     pixels = torch.nn.functional.interpolate(coarse, size=32, mode="bilinear").mul(255).to(torch.uint8)
     train = Images(pixels.repeat(4, 1, 1, 1), torch.zeros(4 * len(pixels), dtype=torch.int64))
+    print(f"Augmentation of batches of {BATCH} images of 3 x 32 x 32, medians of {options.rounds} rounds")
     print(f"{platform.processor() or platform.machine()}, one thread, torch {torch.__version__}")
     print(f"{'samples/s':22} {'torchvision':>12} {'here':>10} {'ratio':>7}")
     for name, (augmentation, loader) in cases(pixels).items():

@@ -1,6 +1,6 @@
 """What a one-worker trial costs beyond its training, with tracking, beside Ray Tune's own floor.
 
-Runs 50 trials of near-zero work (one epoch on ten images) one after the other, and prints medians:
+Runs 50 trials (--quick: 5) of near-zero work (one epoch on ten images) one after the other, and prints medians:
   floor     a Tune class trainable that returns at once, on a reused actor, with no tracking
   work      the same training without Ray or MLflow, in a plain loop
   trial     the orchestrator, from the end of one trial to the end of the next, MLflow included
@@ -9,6 +9,7 @@ Runs 50 trials of near-zero work (one epoch on ten images) one after the other, 
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import statistics
 import tempfile
@@ -20,7 +21,6 @@ from orchestrator import load_spec, run
 from orchestrator.execution.cluster import quiet_settings
 from orchestrator.store.home import Home
 
-TRIALS = 50
 SPEC: dict[str, Any] = {
     "name": "overhead",
     "data": {"dataset": "digits", "train_samples": 10, "validation_fraction": 0.02},
@@ -29,7 +29,6 @@ SPEC: dict[str, Any] = {
     "training": {"epochs": 1, "batch_size": 10},
     "search": {
         "sampler": "random",
-        "num_samples": TRIALS + 1,
         "final_seeds": 0,
         "space": {"training.optimizer.lr": {"type": "loguniform", "low": 0.001, "high": 0.1}},
     },
@@ -42,7 +41,7 @@ def gaps(times: list[float]) -> float:
     return 1000 * statistics.median(later - earlier for earlier, later in itertools.pairwise(times))
 
 
-def floor(folder: Path) -> float:
+def floor(folder: Path, trials: int) -> float:
     """A trial of bare Ray Tune."""
     from ray import tune
 
@@ -68,7 +67,7 @@ def floor(folder: Path) -> float:
     tune.Tuner(
         tune.with_resources(Nothing, {"cpu": 1}),
         param_space={"x": tune.uniform(0, 1)},
-        tune_config=tune.TuneConfig(num_samples=TRIALS + 1, max_concurrent_trials=1, reuse_actors=True),
+        tune_config=tune.TuneConfig(num_samples=trials + 1, max_concurrent_trials=1, reuse_actors=True),
         run_config=tune.RunConfig(
             storage_path=str(folder),
             verbose=0,
@@ -79,7 +78,7 @@ def floor(folder: Path) -> float:
     return gaps(ends)
 
 
-def work(folder: Path) -> float:
+def work(folder: Path, trials: int) -> float:
     """A trial in a plain loop, in milliseconds."""
     import torch
 
@@ -89,30 +88,34 @@ def work(folder: Path) -> float:
     torch.set_num_threads(1)
     content = load_spec(SPEC).run_content({})
     cache, ends = Cache(), []
-    for n in range(TRIALS + 1):
-        Session(Job(f"work-{n}", "search", content, 0, str(folder / f"{n}"), None), cache).train_epoch()
+    for n in range(trials + 1):
+        Session(Job(f"work-{n}", "search", content, 0, str(folder / f"{n}"), []), cache).train_epoch()
         ends.append(time.monotonic())
     return gaps(ends)
 
 
-def trial(folder: Path) -> float:
+def trial(folder: Path, trials: int) -> float:
     """A trial of the orchestrator, in milliseconds."""
-    spec = load_spec(SPEC)
+    spec = load_spec(SPEC, {"search.num_samples": trials + 1})
     run(spec, home=folder)
     events = Home(folder).experiment(spec).journal.read()
     return gaps([event["at"] for event in events if event["event"] == "ended"])
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="few trials: does it run, not what does it cost")
+    trials = 5 if parser.parse_args().quick else 50
     quiet_settings()
     import ray
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         ray.init(address="local", num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
-        bare, ours = floor(folder / "floor"), trial(folder / "home")
+        bare, ours = floor(folder / "floor", trials), trial(folder / "home", trials)
         ray.shutdown()
-        alone = work(folder / "work")
+        alone = work(folder / "work", trials)
+    print(f"one-worker trials of one epoch on ten images, medians of {trials}")
     print(f"floor    {bare:7.1f} ms a trial of bare Ray Tune")
     print(f"work     {alone:7.1f} ms a trial in a plain loop")
     print(f"trial    {ours:7.1f} ms a trial of the orchestrator, MLflow included")
