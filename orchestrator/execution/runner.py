@@ -74,9 +74,9 @@ def run_experiment(
         described = json.dumps(environment.describe(), indent=2)
         interrupt.check()
         tracker.open(_parent(spec, folder, key, described))
-        interrupt.check()
         status = Status.FAILED
         try:
+            interrupt.check()
             driver = _driver(plan, home, folder, tracker, watcher, records, described)
             driver.reconcile()
             if left:

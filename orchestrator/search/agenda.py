@@ -121,7 +121,7 @@ class Agenda:
         return None
 
     def _teacher(self) -> Trial | None:
-        for key in self.plan.teachers_wanting(self.plan.arms, self._ready.__contains__):
+        for key in self.plan.teachers_wanting(self.plan.unfinished(self.records), self._ready.__contains__):
             trial = self.plan.teacher_trial(key)
             if trial.id not in self.records and self._ready.issuperset(self.plan.teachers[key].after):
                 return trial
@@ -147,7 +147,7 @@ class Agenda:
                 continue
             best = self.best(arm.name)
             index = len(self._of(Phase.FINAL, arm.name))
-            if best is not None and index < self.plan.spec.search.final_seeds:
+            if best is not None and index < self.plan.spec.search.final_seeds and self._has_teacher(arm):
                 return self.plan.final_trial(arm, index, best.trial.params)
         return None
 

@@ -66,10 +66,13 @@ class Plan:
         whose students have all ended counts as found, even where its weights have been deleted since.
         """
         own = {record.trial.variant for record in records.values() if record.trial.phase is Phase.TEACHER}
-        ended = Counter(record.trial.variant for record in records.values() if record.status.ended)
-        unfinished = [arm for arm in self.arms if ended[arm.name] < arm.count + self.spec.search.final_seeds]
-        wanting = self.teachers_wanting(unfinished, stored)
+        wanting = self.teachers_wanting(self.unfinished(records), stored)
         return replace(self, found=frozenset(key for key in self.teachers if key not in own and key not in wanting))
+
+    def unfinished(self, records: Mapping[str, Record]) -> list[Arm]:
+        """The arms that have students left to run."""
+        ended = Counter(record.trial.variant for record in records.values() if record.status.ended)
+        return [arm for arm in self.arms if ended[arm.name] < arm.count + self.spec.search.final_seeds]
 
     def teachers_wanting(self, arms: Iterable[Arm], stored: Callable[[str], bool]) -> list[str]:
         """Keys of the stage-0 runs that the arms need and that are not there, each after those it needs itself."""

@@ -22,12 +22,11 @@ from orchestrator.search.trials import Record, replay
 from orchestrator.spec.experiment import ExperimentSpec
 from orchestrator.spec.loading import load_spec, to_yaml
 from orchestrator.store.journal import Journal
+from orchestrator.store.weights import is_whole, metadata
 
 HOME_VARIABLE = "ORCHESTRATOR_HOME"
 DEFAULT_HOME = ".orchestrator"
 MIN_FREE_BYTES = 200 * 2**20
-MAX_HEADER_BYTES = 100 * 2**20
-"""Longest header of a safetensors file; a damaged one may claim more."""
 STUDENTS = "trials/*-final-*/student.safetensors"
 """Below an experiment's folder: the students of its final runs."""
 
@@ -61,17 +60,14 @@ class Home:
         return self.path / "teachers" / f"{key}.safetensors"
 
     def has_teacher(self, key: str) -> bool:
-        return self.teacher(key).exists()
+        """Whether its weights are there and whole; a file that was cut short is as good as none."""
+        return is_whole(self.teacher(key))
 
     def teacher_accuracy(self, key: str) -> float | None:
         """Validation accuracy in percent that is kept with the teacher's weights; None where there is none."""
         try:
-            with self.teacher(key).open("rb") as file:
-                # A safetensors file begins with the length of its JSON header, 8 bytes, little-endian.
-                length = int.from_bytes(file.read(8), "little")
-                header = json.loads(file.read(min(length, MAX_HEADER_BYTES)))
-            accuracy = float(header["__metadata__"]["val_acc1"])
-        except (OSError, ValueError, KeyError, TypeError):
+            accuracy = float((metadata(self.teacher(key)) or {})["val_acc1"])
+        except (ValueError, KeyError, TypeError):
             return None
         return accuracy if 0 <= accuracy <= 100 else None
 
@@ -154,12 +150,15 @@ class ExperimentFolder:
         return replay(self.journal.read())
 
     def seconds(self) -> float:
-        """Time of all sessions so far, each up to the last event that it wrote."""
+        """Time of all sessions so far, each up to the last event that it wrote of its trials.
+
+        A session may be interrupted, or have only MLflow to catch up, before it runs any: then it has but "tracked".
+        """
         spent, last = 0.0, None
         for event in self.journal.read():
             if event["event"] == "session":
                 last = event["started"]
-            elif last is not None:
+            elif event["event"] != "tracked" and last is not None:
                 spent, last = spent + event["at"] - last, event["at"]
         return spent
 

@@ -71,6 +71,27 @@ def test_a_teacher_that_fails_leaves_the_variants_without_one(shell: Shell) -> N
     assert done.returncode == 1
 
 
+def test_a_stored_teacher_that_was_cut_short_is_trained_again_before_what_needs_it(shell: Shell) -> None:
+    spec = shell.spec({"search.num_samples": 1, "search.final_seeds": 2, "search.variants": {"kd": {}}})
+    first = shell.run("run", spec)
+    assert first.returncode == 0, first.stdout
+    before = shell.records()
+    (weights,) = (shell.home / "teachers").iterdir()
+    whole = weights.read_bytes()
+    # As if the driver had been killed before the final runs.
+    journal = shell.experiment() / "journal.jsonl"
+    lines = journal.read_text().splitlines(keepends=True)
+    final = next(n for n, line in enumerate(lines) if "kd-final-" in line)
+    journal.write_text("".join(lines[:final]))
+    weights.write_bytes(whole[:-1000])
+    again = shell.run("run", spec)
+    assert again.returncode == 0, again.stdout
+    assert weights.read_bytes() == whole
+    after = shell.records()
+    assert {record.status for record in after.values()} == {Status.FINISHED}
+    assert after.keys() == before.keys()
+
+
 def test_a_port_in_use_is_said(shell: Shell) -> None:
     (shell.home).mkdir()
     (shell.home / "mlflow.db").touch()

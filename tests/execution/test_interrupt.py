@@ -12,8 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator import load_spec
 from orchestrator.execution.interrupt import Interrupt, catching
-from tests.execution.conftest import Shell
+from orchestrator.execution.runner import run_experiment
+from orchestrator.search.trials import Status
+from orchestrator.store.home import Home
+from orchestrator.tracking.base import RunInfo
+from orchestrator.tracking.memory import MemoryTracker
+from tests.execution.conftest import SPEC, Shell
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -70,6 +76,21 @@ with catching(Interrupt(lambda: print("saving", flush=True), lambda: "last words
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 130
     assert errors == "last words"
+
+
+def test_a_signal_while_the_tracker_opens_leaves_nothing_marked_as_running(tmp_path: Path) -> None:
+    interrupt = Interrupt()
+
+    class Interrupted(MemoryTracker):
+        def open(self, experiment: RunInfo) -> None:
+            super().open(experiment)
+            interrupt.handle(signal.SIGINT, None)
+
+    tracker = Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        run_experiment(load_spec(SPEC), Home(tmp_path / "home"), tracker=tracker, interrupt=interrupt)
+    assert tracker.experiment is not None
+    assert tracker.experiment.status is Status.INTERRUPTED
 
 
 @pytest.mark.parametrize("stage", ["opening MLflow", "starting Ray"])

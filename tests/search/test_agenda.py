@@ -368,6 +368,31 @@ def test_a_teacher_whose_file_is_gone_is_trained_again_before_what_needs_it(stat
     assert agenda.next().id == "dtd-000"
 
 
+def test_finals_wait_for_a_teacher_whose_file_is_gone() -> None:
+    plan = plan_of(TWO_ARMS)
+    first = FakeRunner(plan, ready=plan.teachers).run()
+    search = {id: r for id, r in first.agenda.records.items() if r.trial.phase is Phase.SEARCH}
+    agenda = Agenda(plan, _never, search, ready_teachers=())
+    teacher = agenda.next()
+    assert teacher.phase is Phase.TEACHER
+    assert agenda.next() is None
+    agenda.finish(finished(teacher))
+    assert agenda.next().phase is Phase.FINAL
+
+
+def test_a_teacher_whose_students_have_all_ended_is_not_trained_again() -> None:
+    plan = plan_of({"search.variants": {"a": {}, "b": {"set": {"teacher.model": "resnet20"}}}})
+    done = FakeRunner(plan, ready=plan.teachers).run().agenda.records
+    left = {id: record for id, record in done.items() if record.trial.variant == "a"}
+    agenda = Agenda(plan, _never, left, ready_teachers=())
+    started = []
+    while (trial := agenda.next()) is not None:
+        started.append(trial)
+        agenda.finish(finished(trial))
+    assert [t.variant for t in started if t.phase is Phase.TEACHER] == plan.by_name["b"].teacher_keys
+    assert {t.variant for t in started if t.phase is not Phase.TEACHER} == {"b"}
+
+
 def _never(arm: object, drawn: int) -> Any:
     raise AssertionError
 

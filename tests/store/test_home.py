@@ -255,6 +255,10 @@ def test_the_time_of_all_sessions_is_summed_up(home: Home, spec: ExperimentSpec,
         for clock[0] in ends:
             folder.journal.append({"event": "ended"})
     assert folder.seconds() == 15
+    # Nor is a session that ended, or only caught up with the tracker, before it ran any trial.
+    clock[0] = 90_000.0
+    folder.journal.append({"event": "tracked"})
+    assert folder.seconds() == 15
 
 
 @pytest.fixture

@@ -52,6 +52,49 @@ def test_a_file_that_does_not_tell_is_no_error(home: Home, content: bytes) -> No
     assert home.teacher_accuracy("k") is None
 
 
+def test_a_file_cut_short_anywhere_is_no_teacher(home: Home) -> None:
+    for size in range(len(WEIGHTS)):
+        home.teacher("k").write_bytes(WEIGHTS[:size])
+        assert not home.has_teacher("k"), size
+    home.teacher("k").write_bytes(WEIGHTS)
+    assert home.has_teacher("k")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        WEIGHTS + b"\0",
+        LONG,
+        b"\0" * len(WEIGHTS),
+        b"\x02\0\0\0\0\0\0\0[]",
+        b"\x07\0\0\0\0\0\0\0" + b'{"a":1}',
+        b"\x17\0\0\0\0\0\0\0" + b'{"a":{"data_offsets":0}}'[:23],
+        b"\x18\0\0\0\0\0\0\0" + b'{"a":{"data_offsets":0}}',
+        b"\x19\0\0\0\0\0\0\0" + b'{"a":{"data_offsets":[]}}',
+    ],
+)
+def test_a_file_that_is_no_safetensors_file_is_no_teacher(home: Home, content: bytes) -> None:
+    home.teacher("k").write_bytes(content)
+    assert not home.has_teacher("k")
+
+
+def test_a_folder_is_no_teacher(home: Home) -> None:
+    home.teacher("k").mkdir()
+    assert not home.has_teacher("k")
+
+
+def test_tensors_of_every_size_and_none_at_all_are_whole(home: Home) -> None:
+    tensors = {
+        "a": np.zeros((3, 5), np.float32),
+        "count": np.array(7),
+        "empty": np.zeros((0, 4)),
+        "z": np.ones(1, np.int8),
+    }
+    for content in (save(tensors), save(tensors, {"val_acc1": "1"}), save({}), save({"empty": np.zeros(0)})):
+        home.teacher("k").write_bytes(content)
+        assert home.has_teacher("k")
+
+
 def test_looking_loads_neither_torch_nor_numpy(home: Home) -> None:
     home.teacher("k").write_bytes(WEIGHTS)
     probe = (
