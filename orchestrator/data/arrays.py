@@ -103,11 +103,11 @@ def _read(files: Mapping[str, Path]) -> Bundle:
         images, labels = len(tensors[f"{part}_images"]), len(tensors[f"{part}_labels"])
         if images != labels:
             raise DataError(f"{first}: {part}_images has {images} images, {part}_labels {labels} labels")
-    labels, path = tensors["train_labels"], files["train_labels"]
-    if (last := int(labels.max())) >= len(labels):
+    known, path = tensors["train_labels"], files["train_labels"]
+    if (last := int(known.max())) >= len(known):
         # Before a name is made for each class: one stray label may ask for billions.
         where = str(path) if path.suffix == ".npy" else f"{path}:train_labels"
-        raise DataError(f"{where} has the label {last}, but {len(labels)} images cannot show {last + 1} classes")
+        raise DataError(f"{where} has the label {last}, but {len(known)} images cannot show {last + 1} classes")
     mean, std = channel_stats(tensors["train_images"])
     return Bundle(tensors, {"mean": mean, "std": std})
 
