@@ -64,7 +64,7 @@ class Shell:
         path.write_text(yaml.safe_dump(assign(SPEC, changes or {}), sort_keys=False))
         return path
 
-    def run(self, *arguments: str | Path, timeout: float = 150) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str | Path, timeout: float = 270) -> subprocess.CompletedProcess[str]:
         process = self.start(*arguments)
         output, _ = process.communicate(timeout=timeout)
         return subprocess.CompletedProcess(process.args, process.returncode, output, "")

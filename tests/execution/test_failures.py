@@ -113,5 +113,5 @@ def test_resume_needs_something_to_continue(shell: Shell) -> None:
 
 def test_a_trial_that_cannot_fit_is_refused_with_the_numbers(shell: Shell) -> None:
     done = shell.run("run", shell.spec({"resources": {"cpus_per_worker": 4000}}))
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "4000" in done.stdout

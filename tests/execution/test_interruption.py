@@ -100,7 +100,7 @@ def test_kill_9_of_a_trials_process(shell: Shell) -> None:
     actors: list[int] = []
     shell.wait_until(lambda: bool(actors.extend(_trial_actors(process.pid)) or actors), process)
     os.kill(actors[0], signal.SIGKILL)
-    output, _ = process.communicate(timeout=150)
+    output, _ = process.communicate(timeout=270)
     assert process.returncode == 0, output
     _check_complete_and_without_duplicates(shell, {})
 
