@@ -61,6 +61,7 @@ def run(
         console.print(f"[bold]{checked.name}[/] ({checked.id})")
         console.print(f"[dim]Ray's own output: {_short(folder.log)}[/]")
         words = ["orchestrator", "run", str(spec), *(word for text in set or () for word in ("--set", text))]
+        words += [] if address is None else ["--address", address]
         go_on = f"Continue with:\n  {shlex.join([*words, *place.option])}"
         interrupt = Interrupt(
             view.on_interrupt,

@@ -143,7 +143,7 @@ class Driver:
         if SIZES in result:
             self._tracker.describe(record.trial.id, result[SIZES])
         epoch = int(result["epoch"])
-        metrics = {name: float(value) for name, value in result.items() if _is_metric(name)}
+        metrics = {name: float(value) for name, value in result.items() if names.is_metric(name)}
         record.epochs, record.metrics = epoch, metrics
         self._tracker.log(record.trial.id, {"epoch": epoch, **metrics})
         self.watcher.on_epoch(record)
@@ -227,10 +227,6 @@ class Driver:
             },
             artifacts={"spec.yaml": to_yaml(resolved), "environment.json": self._environment},
         )
-
-
-def _is_metric(name: str) -> bool:
-    return names.is_metric(name)
 
 
 class AgendaSearcher(Searcher):

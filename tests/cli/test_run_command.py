@@ -24,7 +24,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
     Path("tiny.yaml").write_text(yaml.safe_dump(SPEC))
     home = Home("home")
 
-    def run(records: list[Record], students: tuple[str, ...] = ()) -> tuple[int, str]:
+    def run(records: list[Record], students: tuple[str, ...] = (), words: tuple[str, ...] = ()) -> tuple[int, str]:
         def leave(spec: Any, *args: Any, **options: Any) -> Results:
             folder = write(home, plan_of(), records)
             for trial in students:
@@ -34,7 +34,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
 
         monkeypatch.setattr("orchestrator.execution.runner.run_experiment", leave)
         with pytest.raises(SystemExit) as caught:
-            main(["run", "tiny.yaml", "--home", "home"])
+            main(["run", "tiny.yaml", "--home", "home", *words])
         return int(caught.value.code or 0), capfd.readouterr().out
 
     return run
@@ -66,6 +66,12 @@ def test_a_run_whose_trials_all_failed_says_how_to_go_on(run: Any) -> None:
     # The words that were typed, not the folder's copy of the spec.
     home = Path("home").absolute()
     assert f"change the spec, or start over with: orchestrator run tiny.yaml --home {home} --fresh\n" in out
+
+
+def test_how_to_go_on_names_the_cluster_that_was_joined(run: Any) -> None:
+    records = [failed(search(plan_of(), name, n), "the loss is NaN") for name in ("alone", "kd") for n in range(2)]
+    _, out = run(records, words=("--address", "10.0.0.1:6379"))
+    assert "start over with: orchestrator run tiny.yaml --address 10.0.0.1:6379 --home" in out
 
 
 def test_results_are_shown_without_what_trains_them(tmp_path: Path) -> None:
