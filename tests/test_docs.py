@@ -130,6 +130,12 @@ def test_files_that_are_named_exist() -> None:
                 assert (ROOT / name).is_file(), f"{page.name}: {name}"
 
 
+def test_the_readme_names_every_example() -> None:
+    readme = (ROOT / "README.md").read_text()
+    top = (ROOT / "specs").glob("*")
+    assert [path.name for path in top if f"`specs/{path.name}`" not in readme] == []
+
+
 def test_the_errors_in_the_readme_are_what_is_printed(tmp_path: Path, monkeypatch, capsys) -> None:
     readme = (ROOT / "README.md").read_text()
     expected = next(match[2] for match in _FENCE.finditer(readme) if match[2].startswith("error: wrong.yaml"))
