@@ -209,6 +209,7 @@ class DistillationSpec(Section):
     def _logit_part_is_there(self) -> Self:
         """Without the logit loss a student alone may keep its variant's leftovers; features ask for clear words."""
         if self.kd_weight == 0 and self.features:
+            rule = "acts on the logit loss alone, which kd_weight 0 leaves out; remove it, or raise kd_weight"
             defaults = (
                 ("temperature", ConstantTemperature()),
                 ("adjustment", NoAdjustment()),
