@@ -60,6 +60,12 @@ class CWSMTemperature(BoundedTemperature):
     """Confidence weighted by student max: confusion is a low top probability of the student."""
 
     method: Literal["cwsm"]
+    beta: float = Field(
+        1.0,
+        ge=0,
+        description="Temperature units by which one unit of weight moves a sample from tau_0; weights reach the number "
+        "of classes, so that the usual values are smaller than flsw's.",
+    )
 
 
 class PluginTemperature(PluginSection):
@@ -218,10 +224,7 @@ class DistillationSpec(Section):
             for name, default in defaults:
                 given = getattr(self, name)
                 if given.model_dump() != default.model_dump():
-                    key = "rule" if name == "adjustment" else "method"
-                    raise broken_rule(
-                        name,
-                        "acts on the logit loss alone, which kd_weight 0 leaves out; remove it, or raise kd_weight",
-                        getattr(given, key),
-                    )
+                    raise broken_rule(name, rule, getattr(given, "rule" if name == "adjustment" else "method"))
+            if self.logit_standardization:
+                raise broken_rule("logit_standardization", rule, True)
         return self

@@ -12,6 +12,9 @@ from orchestrator.spec.base import PLUGIN, PluginSection, Section, broken_rule, 
 _METHODS = ("fitnet", "attention_transfer", "nst", "sp", "rkd", "pkt", "vid", "crd", "review")
 
 
+_PUBLISHED = "Factor of this loss in the total; as published for images of 32 pixels, and too much for smaller ones."
+
+
 class FeatureSection(Section):
     """What all feature losses share."""
 
@@ -51,7 +54,7 @@ class AttentionTransfer(FeatureSection):
     """Where in the image activations are large (Zagoruyko and Komodakis 2017)."""
 
     method: Literal["attention_transfer"]
-    weight: float = Field(1000.0, gt=0, description="Factor of this loss in the total.")
+    weight: float = Field(1000.0, gt=0, description=_PUBLISHED)
     power: float = Field(2.0, ge=1, le=4, description="Power of an activation's size in the attention.")
 
 
@@ -59,14 +62,14 @@ class NeuronSelectivity(FeatureSection):
     """The distribution of the channels' activations (Huang and Wang 2017)."""
 
     method: Literal["nst"]
-    weight: float = Field(50.0, gt=0, description="Factor of this loss in the total.")
+    weight: float = Field(50.0, gt=0, description=_PUBLISHED)
 
 
 class SimilarityPreserving(FeatureSection):
     """Which samples of a batch are alike (Tung and Mori 2019)."""
 
     method: Literal["sp"]
-    weight: float = Field(3000.0, gt=0, description="Factor of this loss in the total.")
+    weight: float = Field(3000.0, gt=0, description=_PUBLISHED)
 
 
 class Relational(FeatureSection):
@@ -87,7 +90,7 @@ class ProbabilisticTransfer(FeatureSection):
     """How likely samples of a batch are each other's neighbours (Passalis and Tefas 2018)."""
 
     method: Literal["pkt"]
-    weight: float = Field(30000.0, gt=0, description="Factor of this loss in the total.")
+    weight: float = Field(30000.0, gt=0, description=_PUBLISHED)
 
 
 class Variational(FeatureSection):
