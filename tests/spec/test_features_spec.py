@@ -93,7 +93,7 @@ def test_features_alone_need_the_teacher() -> None:
         ({"temperature": {"method": "constant", "base": 2.0}}, "temperature: 'constant'"),
         ({"adjustment": {"rule": "probability_shift"}}, "adjustment: 'probability_shift'"),
         ({"loss": {"method": "dkd"}}, "loss: 'dkd'"),
-        ({"logit_standardization": True}, "logit_standardization: True"),
+        ({"logit_standardization": True}, "logit_standardization: true"),
     ],
 )
 def test_what_acts_on_the_logits_is_refused_beside_features_without_a_logit_loss(
