@@ -86,9 +86,12 @@ class Driver:
         return {}
 
     def reconcile(self) -> None:
-        """Bring the tracker up to what the journal knows of earlier sessions."""
+        """Finish what earlier sessions, by their journal, were killed in: tell the tracker, remove checkpoints."""
         for record in self.agenda.records.values():
-            if record.status.ended and self._tracker.status(record.trial.id) is not record.status:
+            if not record.status.ended:
+                continue
+            shutil.rmtree(self.folder.trial(record.trial.id).checkpoints, ignore_errors=True)
+            if self._tracker.status(record.trial.id) is not record.status:
                 # The file may hold epochs that were trained before a scheduler's stop arrived.
                 self._tracker.start(self._info(record.trial), self.history(record.trial)[: record.epochs])
                 artifacts = self.folder.trial(record.trial.id).described()
