@@ -19,7 +19,7 @@ from ray.tune.search import Searcher
 from orchestrator import names
 from orchestrator.errors import first_line
 from orchestrator.execution.interrupt import Interrupt
-from orchestrator.execution.job import FAILURE, FATAL, SIZES, Job
+from orchestrator.execution.job import DESCRIBED, FAILURE, FATAL, Job
 from orchestrator.execution.teacher import teacher_weights
 from orchestrator.execution.watcher import Watcher
 from orchestrator.search.agenda import Agenda
@@ -143,8 +143,8 @@ class Driver:
             if result[FATAL]:
                 self.fatal = record.reason
             return
-        if SIZES in result:
-            self._tracker.describe(record.trial.id, result[SIZES])
+        if DESCRIBED in result:
+            self._tracker.describe(record.trial.id, result[DESCRIBED])
         epoch = int(result["epoch"])
         metrics = {name: float(value) for name, value in result.items() if names.is_metric(name)}
         record.epochs, record.metrics = epoch, metrics

@@ -12,8 +12,8 @@ FAILURE: Final = "failure"
 FATAL: Final = "fatal"
 """Key of such a result where every other trial would fail alike: missing data, an unknown plugin."""
 
-SIZES: Final = "sizes"
-"""Key of a trial's first result: parameters and multiply-adds of its networks, by dotted name."""
+DESCRIBED: Final = "described"
+"""Key of a trial's first result: what only its process knows of its networks, by dotted name."""
 
 
 @dataclass(frozen=True)

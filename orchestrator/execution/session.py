@@ -12,7 +12,7 @@ from pathlib import Path
 from torch import nn
 
 from orchestrator import build, names
-from orchestrator.data import Dataset
+from orchestrator.data import Dataset, Images
 from orchestrator.errors import CheckpointError, TeacherError
 from orchestrator.execution.artifacts import class_table, temperature_table
 from orchestrator.execution.job import Job
@@ -22,7 +22,7 @@ from orchestrator.spec.data import DataSpec
 from orchestrator.spec.experiment import RunSpec
 from orchestrator.spec.model import ModelSpec, TeacherSpec
 from orchestrator.store.home import TrialFolder, write_atomically
-from orchestrator.training import Evaluation, evaluate, load_latest, save_checkpoint, save_weights
+from orchestrator.training import Evaluation, NonFiniteLogitsError, evaluate, load_latest, save_checkpoint, save_weights
 
 
 class Cache:
@@ -32,6 +32,8 @@ class Cache:
         self._dataset: tuple[object, Dataset] | None = None
         self._teacher: tuple[object, nn.Module] | None = None
         self._sizes: dict[object, tuple[int, int]] = {}
+        self.judged: tuple[object, float] | None = None
+        """A teacher from a file, and its validation accuracy in percent."""
 
     def dataset(self, data: DataSpec, folder: str | None = None) -> Dataset:
         """The data set of a spec; `folder` is where decoded images are kept for other processes."""
@@ -83,7 +85,8 @@ class Session:
         else:
             teacher = cache.teacher(job, self.run, dataset)
             self.training = build.build_student_run(self.run, self._splits, teacher, trial=job.trial)
-        self.sizes = self._sizes(cache)
+        self.described: dict[str, float] = {**self._sizes(cache), **self._teacher_accuracy(cache)}
+        """Parameters and multiply-adds of the networks, and what else only this process knows of them."""
         state = load_latest(self.folder.checkpoints)
         if state is not None:
             self.training.restore(state)
@@ -103,6 +106,32 @@ class Session:
             if model is not None:
                 sizes |= cache.size(name, model, network, shape)
         return sizes
+
+    def _teacher_accuracy(self, cache: Cache) -> dict[str, float]:
+        """Validation accuracy of a teacher from a file, which may have been made for other images or classes."""
+        job, training, data = self.job, self.training, self.run.data
+        files = [t["model"]["checkpoint"] for t in job.teachers if t["model"].get("checkpoint")]
+        if training.teacher is None or not files:
+            return {}
+        key = (job.teachers, self.run.scheme, data.source, data.validation_fraction, job.split_seed)
+        if cache.judged is None or cache.judged[0] != key:
+            try:
+                seen = self._evaluate(training.teacher, self._splits.val)
+            except NonFiniteLogitsError as error:
+                raise TeacherError(f"teacher.checkpoint: {', '.join(files)}: {error}") from error
+            cache.judged = (key, seen.acc1)
+        return {"teacher.val_acc1": cache.judged[1]}
+
+    def _evaluate(self, network: nn.Module, data: Images) -> Evaluation:
+        training, dataset = self.training, self._splits.dataset
+        return evaluate(
+            network,
+            data.to(training.world.device),
+            dataset.mean,
+            dataset.std,
+            batch_size=training.settings.batch_size,
+            precision=training.settings.precision,
+        )
 
     @property
     def done(self) -> bool:
@@ -136,15 +165,7 @@ class Session:
         if job.weights:
             save_weights(Path(job.weights), training.student, described)
         if job.phase == Phase.FINAL:
-            dataset = self._splits.dataset
-            self._tested = seen = evaluate(
-                training.student,
-                dataset.test.to(training.world.device),
-                dataset.mean,
-                dataset.std,
-                batch_size=training.settings.batch_size,
-                precision=training.settings.precision,
-            )
+            self._tested = seen = self._evaluate(training.student, self._splits.dataset.test)
             save_weights(self.folder.weights, training.student, {**described, "test_acc1": f"{seen.acc1:.2f}"})
             return {names.TEST_LOSS: seen.loss, names.TEST_ACC1: seen.acc1, names.TEST_ECE: seen.ece}
         return {}

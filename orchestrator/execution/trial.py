@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ray import tune
 
 from orchestrator.errors import DataError, OrchestratorError, RegistryError, TeacherError
-from orchestrator.execution.job import FAILURE, FATAL, SIZES, Job
+from orchestrator.execution.job import DESCRIBED, FAILURE, FATAL, Job
 from orchestrator.store.home import TrialFolder
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class DistillationTrainable(tune.Trainable):
                 self._session = Session(self._job, self._cache)
             metrics: dict[str, Any] = {**self._session.train_epoch()}
             if first:
-                metrics[SIZES] = self._session.sizes
+                metrics[DESCRIBED] = self._session.described
         except Exception as error:
             self._session = None
             self._keep_traceback()

@@ -1,22 +1,133 @@
-"""The driver by itself: what it makes of a killed session."""
+"""The driver without Ray: what it does with the news that Tune brings."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from orchestrator import load_spec
-from orchestrator.execution.driver import Driver
+from orchestrator.errors import OrchestratorError
+from orchestrator.execution.driver import RESTARTS, Driver
+from orchestrator.execution.job import DESCRIBED, FAILURE, FATAL
 from orchestrator.execution.watcher import Watcher
 from orchestrator.search.agenda import Agenda, PlannedSampler
 from orchestrator.search.plan import make_plan
 from orchestrator.search.trials import Record, Status
 from orchestrator.store.home import Home
 from orchestrator.tracking.memory import MemoryTracker
-from tests.execution.conftest import SPEC
+from tests.execution.conftest import SPEC as WHOLE
+
+SPEC = {
+    "name": "tiny",
+    "data": {"dataset": "digits"},
+    "student": {"model": "resnet8"},
+    "distillation": {"kd_weight": 0.0, "ce_weight": 1.0},
+    "training": {"epochs": 2},
+    "search": {"variants": {"alone": {}}, "final_seeds": 1},
+}
+
+
+class Ends(Watcher):
+    def __init__(self) -> None:
+        self.ended: list[tuple[str, Status]] = []
+
+    def on_end(self, record: Record) -> None:
+        self.ended.append((record.trial.id, record.status))
+
+
+@pytest.fixture
+def driver(tmp_path: Path) -> Driver:
+    spec = load_spec(SPEC)
+    home = Home(tmp_path)
+    home.create()
+    folder = home.experiment(spec)
+    folder.path.mkdir(parents=True)
+    agenda = Agenda(make_plan(spec), lambda arm, drawn: PlannedSampler([]), {}, [])
+    return Driver(agenda, home, folder, MemoryTracker(), Ends(), "{}")
+
+
+def start(driver: Driver, tune_id: str) -> str:
+    config = driver.next(tune_id)
+    assert config is not None
+    return str(json.loads(config["job"])["trial"])
+
+
+def epoch(number: int, **more: Any) -> dict[str, Any]:
+    return {"epoch": number, "val/acc1": 50.0 + number, "time/epoch_s": 1.0, **more}
+
+
+def records(driver: Driver) -> dict[str, Record]:
+    return driver.folder.records()
+
+
+def test_a_trial_whose_process_died_is_started_again_and_fails_in_the_end(driver: Driver) -> None:
+    for attempt in range(RESTARTS + 1):
+        assert start(driver, f"tune-{attempt}") == "alone-000"
+        driver.on_result(f"tune-{attempt}", epoch(1))
+        driver.on_death(f"tune-{attempt}", "killed")
+        ended = attempt == RESTARTS
+        assert records(driver)["alone-000"].status is (Status.FAILED if ended else Status.INTERRUPTED)
+    assert "3 times" in (records(driver)["alone-000"].reason or "")
+    assert driver.next("tune-last") is None
+
+
+def test_a_trial_that_was_started_again_ends_as_any_other(driver: Driver) -> None:
+    start(driver, "a")
+    driver.on_death("a", "killed")
+    start(driver, "b")
+    driver.on_result("b", epoch(2))
+    driver.on_end("b")
+    record = records(driver)["alone-000"]
+    assert (record.status, record.reason, record.epochs) == (Status.FINISHED, None, 2)
+    assert start(driver, "c") == "alone-final-1"
+
+
+def test_sizes_become_parameters_of_the_run(driver: Driver) -> None:
+    start(driver, "a")
+    driver.on_result("a", epoch(1, **{DESCRIBED: {"student.parameters": 7}}))
+    tracker = driver._tracker
+    assert isinstance(tracker, MemoryTracker)
+    assert tracker.runs["alone-000"].info.params["student.parameters"] == 7
+
+
+def test_tables_of_a_trial_go_to_the_tracker_and_its_checkpoints_go(driver: Driver) -> None:
+    start(driver, "a")
+    folder = driver.folder.trial("alone-000")
+    folder.checkpoints.mkdir(parents=True)
+    folder.artifacts.mkdir()
+    (folder.artifacts / "classes.csv").write_text("class,images\n")
+    driver.on_result("a", epoch(2))
+    driver.on_end("a")
+    tracker = driver._tracker
+    assert isinstance(tracker, MemoryTracker)
+    assert tracker.runs["alone-000"].artifacts == {"classes.csv": "class,images\n"}
+    assert not folder.checkpoints.exists()
+
+
+def test_what_hits_all_trials_ends_the_session_and_leaves_none_failed(driver: Driver) -> None:
+    start(driver, "a")
+    driver.on_result("a", {FAILURE: "no files", FATAL: True})
+    driver.on_end("a")
+    assert driver.fatal == "no files"
+    assert records(driver)["alone-000"].status is Status.INTERRUPTED
+    assert driver.next("b") is None
+
+
+def test_a_journal_that_cannot_be_written_is_kept_as_the_sessions_error(driver: Driver) -> None:
+    start(driver, "a")
+    driver.on_result("a", epoch(2))
+    driver.folder.journal.path.unlink()
+    driver.folder.journal.path.mkdir()
+    with pytest.raises(OrchestratorError, match="cannot write the journal"):
+        driver.on_end("a")
+    assert isinstance(driver.error, OrchestratorError)
 
 
 def test_checkpoints_of_ended_trials_go_also_where_the_driver_was_killed_before_it_removed_them(tmp_path: Path) -> None:
-    spec = load_spec(SPEC)
+    spec = load_spec(WHOLE)
     plan, home = make_plan(spec), Home(tmp_path)
     folder = home.experiment(spec)
     arm = plan.by_name["alone"]

@@ -8,12 +8,13 @@ import torch
 from orchestrator import build, load_spec, names
 from orchestrator.catalog import DATASETS
 from orchestrator.data import load_dataset
-from orchestrator.errors import CheckpointError
+from orchestrator.errors import CheckpointError, TeacherError
 from orchestrator.execution.job import Job
 from orchestrator.execution.session import Cache, Session
+from orchestrator.models import parameter_count
 from orchestrator.search.plan import make_plan
 from orchestrator.search.trials import Phase
-from orchestrator.training import evaluate, load_weights
+from orchestrator.training import evaluate, load_weights, save_weights
 
 SPEC = {
     "name": "tiny",
@@ -281,3 +282,34 @@ def test_two_descriptions_of_a_teacher_do_not_share_a_network(tmp_path, teacher)
     Session(job(tmp_path, teacher=teacher, trial="a"), cache)
     with pytest.raises(CheckpointError):
         Session(job(tmp_path, teacher=teacher, trial="b", teacher__width=0.5), cache)
+
+
+def from_file(path):
+    """The teacher as a file that the spec names."""
+    return {"teacher__checkpoint": str(path), "teacher__train_samples": None}
+
+
+def test_a_teacher_from_a_file_is_judged_before_it_teaches(tmp_path, teacher):
+    session = Session(job(tmp_path, teacher=teacher, **from_file(teacher)), Cache())
+    dataset = load_dataset("digits")
+    splits = build.build_splits(run_spec(), dataset, 0)
+    seen = evaluate(session.training.teacher, splits.val, dataset.mean, dataset.std, batch_size=32)
+    assert session.described["teacher.val_acc1"] == pytest.approx(seen.acc1)
+
+
+def test_sizes_of_the_networks_are_told(tmp_path, teacher):
+    session = Session(job(tmp_path, teacher=teacher), Cache())
+    assert session.described["student.parameters"] == parameter_count(session.training.student)
+    assert session.described["teacher.flops"] > session.described["student.flops"] > 0
+    assert "teacher.val_acc1" not in session.described
+
+
+def test_a_teacher_whose_logits_are_not_finite_is_named_and_not_the_student(tmp_path, teacher):
+    network = build.build_teacher(run_spec(), load_dataset("digits"))
+    load_weights(teacher, network)
+    norm = next(module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d))
+    norm.running_var.fill_(-1)
+    path = tmp_path / "broken.safetensors"
+    save_weights(path, network, {})
+    with pytest.raises(TeacherError, match=r"broken\.safetensors.* NaN or infinite"):
+        Session(job(tmp_path, teacher=path, **from_file(path)), Cache())
