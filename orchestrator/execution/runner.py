@@ -23,7 +23,7 @@ from orchestrator.search.plan import Plan, make_plan
 from orchestrator.search.standing import anything_left
 from orchestrator.search.trials import Phase, Record, Status
 from orchestrator.spec.base import expand_environment
-from orchestrator.spec.experiment import ExperimentSpec
+from orchestrator.spec.experiment import ExperimentSpec, digest
 from orchestrator.spec.loading import to_yaml
 from orchestrator.store.home import ExperimentFolder, Home
 from orchestrator.tracking.base import RunInfo, Tracker
@@ -65,7 +65,7 @@ def run_experiment(
     with folder.opened(spec):
         records = folder.records()
         left = anything_left(plan, records, home.has_teacher, out_of_budget=_clock(spec, folder)())
-        if not left and folder.is_tracked():
+        if not left and folder.is_tracked(_store(spec, home)):
             watcher.on_stage("every trial has ended before: nothing is left to run")
             return Results(spec, records)
         key = _session_key(folder)
@@ -99,7 +99,7 @@ def run_experiment(
                     "run the same command again to write them"
                 )
             else:
-                folder.journal.append({"event": "tracked"})
+                folder.journal.append({"event": "tracked", "store": _store(spec, home)})
         return results
 
 
@@ -199,6 +199,14 @@ def tracking_uri(spec: ExperimentSpec, home: Home) -> tuple[str, bool]:
         return expand_environment(spec.tracking.uri, "tracking.uri"), False
     given = os.environ.get("MLFLOW_TRACKING_URI")
     return (given, False) if given else (home.tracking_uri, True)
+
+
+def _store(spec: ExperimentSpec, home: Home) -> str:
+    """A digest of where the experiment is tracked, which tells nothing of a secret in it."""
+    uri, local = tracking_uri(spec, home)
+    # A local store that was deleted and comes anew is another one.
+    made = home.database.stat().st_ino if local and home.database.exists() else None
+    return digest([uri, spec.tracking.experiment or spec.name, made])
 
 
 def _session_key(folder: ExperimentFolder) -> str:

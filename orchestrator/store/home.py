@@ -39,7 +39,12 @@ class Home:
 
     @property
     def tracking_uri(self) -> str:
-        return f"sqlite:///{self.path / 'mlflow.db'}"
+        return f"sqlite:///{self.database}"
+
+    @property
+    def database(self) -> Path:
+        """MLflow's own file."""
+        return self.path / "mlflow.db"
 
     @property
     def artifacts(self) -> Path:
@@ -162,10 +167,10 @@ class ExperimentFolder:
                 spent, last = spent + event["at"] - last, event["at"]
         return spent
 
-    def is_tracked(self) -> bool:
-        """Whether the tracker has all that the journal tells of trials."""
-        told = [event["event"] for event in self.journal.read()]
-        return bool(told) and told[-1] == "tracked"
+    def is_tracked(self, store: str) -> bool:
+        """Whether this store, by its digest, has all that the journal tells of trials."""
+        last = self.journal.read()[-1:]
+        return any(event["event"] == "tracked" and event.get("store") == store for event in last)
 
     def is_running(self) -> bool:
         lock = FileLock(self.path / "lock")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
@@ -135,3 +136,21 @@ def test_another_experiment_finds_the_teacher_again(finished: Finished) -> None:
     assert done.returncode == 0, done.stdout
     assert weights.stat().st_mtime_ns == trained_at
     assert {trial["phase"] for trial in shell.results("second")["trials"]} == {"search"}
+
+
+def test_an_experiment_that_has_ended_fills_another_store_without_running_anything(
+    finished: Finished, tmp_path: Path
+) -> None:
+    shell, _ = finished
+    records = shell.records()
+    again = shell.run("run", shell.spec())
+    assert "nothing is left to run" in again.stdout
+    uri = f"sqlite:///{tmp_path / 'other.db'}"
+    moved = shell.run("run", shell.spec({"tracking": {"uri": uri}}, "moved.yaml"))
+    assert moved.returncode == 0, moved.stdout
+    assert "starting Ray" not in moved.stdout
+    client = MlflowClient(uri)
+    runs = client.search_runs([client.get_experiment_by_name("tiny").experiment_id])
+    assert len(runs) == 1 + len(records)
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert shell.records() == records
