@@ -14,6 +14,7 @@ EXAMPLES = [
     errors.RegistryError("there is no model 'x'"),
     errors.DataError("no files"),
     errors.CheckpointError("damaged"),
+    errors.TeacherError("damaged", hint="remove it"),
     errors.TrackingError("unreachable"),
     errors.ResourceError("too large", hint="take less"),
     DivergenceError("the loss", epoch=2, step=7),

@@ -198,7 +198,7 @@ def drive(tracker, experiment):
     """A session's driver, as far as it deals with earlier sessions."""
     plan, home, folder = experiment
     agenda = Agenda(plan, lambda arm, drawn: Knowing(), folder.records(), plan.teachers, lambda: False)
-    driver = Driver(plan, agenda, home, folder, tracker, Watcher(), "{}")
+    driver = Driver(agenda, home, folder, tracker, Watcher(), "{}")
     driver.reconcile()
     return driver
 
