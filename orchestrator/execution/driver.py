@@ -186,7 +186,8 @@ class Driver:
             self._close(record)
 
     def _close(self, record: Record) -> None:
-        record.seconds += time.monotonic() - self._started.pop(record.trial.id, time.monotonic())
+        now = time.monotonic()
+        record.seconds += now - self._started.pop(record.trial.id, now)
         self.folder.journal.append(ended(record))
         self.agenda.finish(record)
         folder = self.folder.trial(record.trial.id)
