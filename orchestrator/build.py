@@ -192,6 +192,7 @@ def build_criterion(distillation: DistillationSpec) -> Criterion:
         ADJUSTMENTS[distillation.adjustment.rule](**_arguments(distillation.adjustment, "rule")),
         LOSSES[distillation.loss.method](**_arguments(distillation.loss, "method")),
         distillation.logit_standardization,
+        distillation.warmup_epochs,
     )
 
 

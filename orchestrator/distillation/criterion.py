@@ -17,6 +17,7 @@ from orchestrator.distillation.batch import ALONE, Mix, Workers
 from orchestrator.distillation.logit_loss import Lesson, LogitLoss, SoftTargets
 from orchestrator.distillation.losses import soften
 from orchestrator.distillation.temperature import Temperature
+from orchestrator.distillation.warmup import risen
 
 
 @dataclass(frozen=True)
@@ -98,9 +99,10 @@ class Criterion:
         adjustment: repairs wrong targets.
         loss: compares the student with the softened target; None is standard KD.
         standardize: whether the loss sees standardised logits; see `standardise`.
+        warmup_epochs: epochs over which the weight of the distillation loss rises linearly from 0 to `kd_weight`.
 
     Raises:
-        ValueError: a weight is negative or not finite.
+        ValueError: a weight or the warm-up is negative or not finite.
     """
 
     def __init__(
@@ -111,16 +113,18 @@ class Criterion:
         adjustment: Adjustment,
         loss: LogitLoss | None = None,
         standardize: bool = False,
+        warmup_epochs: float = 0.0,
     ) -> None:
-        for name, weight in (("ce_weight", ce_weight), ("kd_weight", kd_weight)):
-            if not 0 <= weight < math.inf:
-                raise ValueError(f"{name} must be finite and >= 0, got {weight}")
+        for name, value in (("ce_weight", ce_weight), ("kd_weight", kd_weight), ("warmup_epochs", warmup_epochs)):
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{name} must be finite and >= 0, got {value}")
         self.ce_weight = ce_weight
         self.kd_weight = kd_weight
         self.temperature = temperature
         self.adjustment = adjustment
         self.loss = SoftTargets() if loss is None else loss
         self.standardize = standardize
+        self.warmup_epochs = warmup_epochs
 
     @property
     def needs_teacher(self) -> bool:
@@ -135,6 +139,7 @@ class Criterion:
         *,
         workers: Workers = ALONE,
         mix: Mix | None = None,
+        progress: float = math.inf,
     ) -> CriterionOutput:
         """The loss of one process's samples: see `Workers.share_of_mean` for how processes' losses add up.
 
@@ -144,6 +149,7 @@ class Criterion:
             target: [B], labels.
             workers: how the global batch is spread over processes.
             mix: second labels, where images are blended from two.
+            progress: epochs trained so far, for the warm-up; the default is past it.
 
         Returns:
             Losses in float32 (float64 for float64 logits), also under autocast; NaN where any logit is NaN or
@@ -178,7 +184,7 @@ class Criterion:
         loss_kd, terms = self.loss(Lesson(compared, log_probs, tau, label, workers))
         loss_kd = loss_kd + _nothing(logits_teacher)
         return CriterionOutput(
-            total=self.ce_weight * loss_ce + self.kd_weight * loss_kd,
+            total=self.ce_weight * loss_ce + self.kd_weight * risen(progress, self.warmup_epochs) * loss_kd,
             loss_ce=loss_ce.detach(),
             loss_kd=loss_kd.detach(),
             terms=terms if len(terms) > 1 else {},

@@ -22,22 +22,24 @@ class ModelSize(NamedTuple):
 
 
 def model_size(model: ModelSpec, in_channels: int, image_size: int, num_classes: int) -> ModelSize | None:
-    """The size of a built-in network at width 1, or None where the table does not tell it.
+    """The size of a built-in network, or None where the table does not tell it.
 
     Args:
+        model: told at widths 0.125, 0.25, 0.5, 1 and 2, with its own stem stride, 1 or 2.
         in_channels, image_size: of the images; those of 8, 28, 32 and 64 pixels are in the table.
         num_classes: of the data set.
     """
-    entry = _table().get(model.model)
-    if entry is None or model.width != 1.0 or model.stem_stride is not None:
+    network = _table().get(model.model)
+    if network is None:
         return None
-    multiply_adds = entry["multiply_adds"].get(str(image_size))
-    if multiply_adds is None:
+    stride = network["stem_stride"] if model.stem_stride is None else model.stem_stride
+    row = network["widths"].get(str(float(model.width)), {}).get(str(stride))
+    if row is None or str(image_size) not in row["multiply_adds"]:
         return None
     # Both are affine in the classes and channels; see `orchestrator.models.sizes`, which makes the table.
     parameters, flops = (
         base + num_classes * of_class + in_channels * of_channel
-        for base, of_class, of_channel in (entry["parameters"], multiply_adds)
+        for base, of_class, of_channel in (row["parameters"], row["multiply_adds"][str(image_size)])
     )
     return ModelSize(parameters, flops)
 

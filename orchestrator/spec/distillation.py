@@ -182,6 +182,11 @@ class DistillationSpec(Section):
         ge=0,
         description="Weight of the distillation loss; 0 without features trains the student alone, without a teacher.",
     )
+    warmup_epochs: float = Field(
+        0.0,
+        ge=0,
+        description="Epochs over which kd_weight rises from 0 to its value; dkd was published with 20.",
+    )
     temperature: TemperatureSpec = Field(
         ConstantTemperature(), description="Temperature of the softened targets: constant, flsw or cwsm."
     )

@@ -232,9 +232,9 @@ class TrainingRun:
         if not self.criterion.needs_teacher:
             logits_teacher = None
         if logits_peers:
-            output, total = self._mutual([logits, *logits_peers], part)
+            output, total = self._mutual([logits, *logits_peers], part, progress)
         else:
-            output = self.criterion(logits, logits_teacher, target, workers=part.workers, mix=mix)
+            output = self.criterion(logits, logits_teacher, target, workers=part.workers, mix=mix, progress=progress)
             total = output.total
         for term in self.features:
             total = total + term.weight_at(progress) * feature_losses[term.method]
@@ -245,13 +245,15 @@ class TrainingRun:
         self.optimizer.zero_grad()
         meter.add(output, logits, target, total, feature_losses)
 
-    def _mutual(self, logits: list[Tensor], part: Batch) -> tuple[CriterionOutput, Tensor]:
+    def _mutual(self, logits: list[Tensor], part: Batch, progress: float) -> tuple[CriterionOutput, Tensor]:
         """Deep mutual learning (Zhang et al. 2018, equation 8): each network learns from the mean over all others.
 
         Returns the output of the student with its first peer, for the record, and the sum of all networks' losses.
         """
         pairs = {
-            (mine, other): self.criterion(logits[mine], logits[other], part.target, workers=part.workers, mix=part.mix)
+            (mine, other): self.criterion(
+                logits[mine], logits[other], part.target, workers=part.workers, mix=part.mix, progress=progress
+            )
             for mine, other in itertools.permutations(range(len(logits)), 2)
         }
         return pairs[0, 1], torch.stack([output.total for output in pairs.values()]).sum() / (len(logits) - 1)

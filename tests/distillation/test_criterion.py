@@ -292,3 +292,18 @@ def test_no_logit_that_is_not_finite_gives_a_finite_loss(loss, adjustment, value
     assert criterion(logits["student"], logits["teacher"], target).total.isnan()
     alone = Criterion(1.0, 0.0, ConstantTemperature(4), adjustment)
     assert side == "teacher" or alone(logits["student"], None, target).total.isnan()
+
+
+def test_the_warm_up_raises_the_weight_of_the_distillation_loss_alone() -> None:
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (torch.randn(6, 4, generator=generator) for _ in range(2))
+    target = torch.arange(6) % 4
+    criterion = Criterion(0.3, 0.7, ConstantTemperature(4.0), NoAdjustment(), warmup_epochs=8.0)
+    for progress, share in ((0.0, 0.0), (2.0, 0.25), (8.0, 1.0), (100.0, 1.0)):
+        seen = criterion(student, teacher, target, progress=progress)
+        torch.testing.assert_close(seen.total, 0.3 * seen.loss_ce + 0.7 * share * seen.loss_kd)
+    assert torch.equal(
+        criterion(student, teacher, target).total, criterion(student, teacher, target, progress=8.0).total
+    )
+    with pytest.raises(ValueError, match="warmup_epochs"):
+        Criterion(0.3, 0.7, ConstantTemperature(4.0), NoAdjustment(), warmup_epochs=-1.0)

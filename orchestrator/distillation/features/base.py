@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from orchestrator.distillation._logits import at_least_float32
 from orchestrator.distillation.batch import Batch
+from orchestrator.distillation.warmup import risen
 
 Shape = tuple[int, ...]
 """Of one sample's features: (C, H, W) of a map, (D,) of a vector."""
@@ -107,4 +108,4 @@ class FeatureTerm:
 
     def weight_at(self, progress: float) -> float:
         """The weight after `progress` epochs, fractions included."""
-        return self.weight * min(1.0, progress / self.warmup_epochs) if self.warmup_epochs else self.weight
+        return self.weight * risen(progress, self.warmup_epochs)
