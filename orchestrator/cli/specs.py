@@ -15,10 +15,9 @@ from orchestrator.cli.terminal import screen
 from orchestrator.errors import Problem, SpecError
 from orchestrator.machine import this_machine
 from orchestrator.search.plan import Plan, make_plan
-from orchestrator.search.sizes import size_in
+from orchestrator.search.sizes import ModelSize
 from orchestrator.search.teachers import TeacherRun
 from orchestrator.spec import ExperimentSpec, load_spec
-from orchestrator.spec.data import DataSpec
 from orchestrator.spec.model import ModelSpec
 from orchestrator.store.home import Home
 
@@ -98,20 +97,31 @@ def _print_plan(plan: Plan, home: Home, console: Console) -> None:
 
 def _networks(plan: Plan) -> list[str]:
     """A line for each network whose size is known without building it."""
-    named: list[tuple[str, ModelSpec, DataSpec]] = []
-    named += [("Student", arm.variant.run.student, arm.variant.run.data) for arm in plan.arms]
-    for teacher in plan.teachers.values():
-        trained = teacher.run.student if teacher.trains_student else teacher.run.teacher
-        if trained is not None:
-            named.append(("Assistant" if teacher.trains_student else "Teacher", trained, teacher.run.data))
-    lines = []
-    for role, network, data in named:
-        if size := size_in(network, data):
-            lines.append(
-                f"{role} {network.model}: {size.parameters / 1e6:.2f} M parameters, "
-                f"{size.flops / 1e6:.1f} M multiply-adds an image"
-            )
+    sized = [("Student", arm.variant.run.student, arm.size) for arm in plan.arms]
+    sized += [
+        ("Assistant" if teacher.trains_student else "Teacher", teacher.network, teacher.size)
+        for teacher in plan.teachers.values()
+    ]
+    lines = [f"{role} {_described(network)}: {_told(size)}" for role, network, size in sized if network and size]
     return list(dict.fromkeys(lines))
+
+
+def _described(network: ModelSpec) -> str:
+    settings = [f"width {network.width:g}"] if network.width != 1 else []
+    settings += [f"stem_stride {network.stem_stride}"] if network.stem_stride is not None else []
+    return network.model + (f" ({', '.join(settings)})" if settings else "")
+
+
+def _told(size: ModelSize) -> str:
+    return f"{_short(size.parameters)} parameters, {_short(size.flops)} multiply-adds an image"
+
+
+def _short(count: int) -> str:
+    """Three digits of a count, in thousands, millions or billions."""
+    for unit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if count >= 0.9995 * unit:
+            return f"{count / unit:.3g} {letter}"
+    return str(count)
 
 
 def _fate(plan: Plan, home: Home, key: str, teacher: TeacherRun) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from orchestrator.errors import ResourceError
 from orchestrator.machine import Machine
 from orchestrator.search.points import grid_points, random_points
+from orchestrator.search.sizes import ModelSize, size_in
 from orchestrator.search.teachers import Source, TeacherRun, teaching
 from orchestrator.search.trials import ASSISTANT, Phase, Record, Trial
 from orchestrator.spec.experiment import ExperimentSpec, RunSpec
@@ -46,6 +47,13 @@ class Arm:
         """Epochs of a trial; where they are searched, the largest number."""
         domain = self.variant.space.get("training.epochs")
         return int(max(domain.extremes)) if domain else self.variant.run.training.epochs
+
+    @property
+    def size(self) -> ModelSize | None:
+        """Of its students, where the table tells it and the space leaves them alone."""
+        if any(path.split(".")[0] == "student" and path != "student.norm" for path in self.variant.space):
+            return None
+        return size_in(self.variant.run.student, self.variant.run.data)
 
 
 @dataclass(frozen=True)
@@ -176,6 +184,7 @@ class Plan:
                 {
                     "key": key,
                     "model": teacher.model,
+                    **_sizes(teacher.size),
                     "epochs": teacher.training.epochs,
                     "after": teacher.after,
                     "found": key in self.found,
@@ -185,6 +194,7 @@ class Plan:
             "variants": [
                 {
                     "name": arm.name,
+                    **_sizes(arm.size),
                     "set": {} if arm.name not in spec.search.variants else spec.search.variants[arm.name].set,
                     "space": {path: domain.model_dump() for path, domain in arm.variant.space.items()},
                     "trials": arm.count,
@@ -225,6 +235,10 @@ def _points(variant: Variant, spec: ExperimentSpec) -> tuple[Mapping[str, Any], 
     if search.sampler == "random":
         return tuple(random_points(variant, search.samples, spec.seed))
     return None
+
+
+def _sizes(size: ModelSize | None) -> dict[str, int | None]:
+    return {"parameters": size and size.parameters, "multiply_adds": size and size.flops}
 
 
 def _amounts(cpus: float, gpus: float) -> str:

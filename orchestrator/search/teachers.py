@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.search.sizes import ModelSize, size_in
 from orchestrator.spec.experiment import RunSpec, digest
 from orchestrator.spec.model import ModelSpec, TeacherSpec
 from orchestrator.spec.scheme import BornAgain, Ensemble, TeacherAssistants
@@ -41,9 +42,18 @@ class TeacherRun:
     sources: tuple[Source, ...] = ()
 
     @property
+    def network(self) -> ModelSpec | None:
+        """What it trains."""
+        return self.run.student if self.trains_student else self.run.teacher
+
+    @property
     def model(self) -> str:
-        network = self.run.student if self.trains_student else self.run.teacher
-        return network.model if network else ""
+        return self.network.model if self.network else ""
+
+    @property
+    def size(self) -> ModelSize | None:
+        """Of its network, where the table tells it."""
+        return size_in(self.network, self.run.data) if self.network else None
 
     @property
     def training(self) -> TrainingSpec:
