@@ -97,7 +97,8 @@ def _print_plan(plan: Plan, home: Home, console: Console) -> None:
 
 def _networks(plan: Plan) -> list[str]:
     """A line for each network whose size is known without building it."""
-    sized = [("Student", arm.variant.run.student, arm.size) for arm in plan.arms]
+    sized: list[tuple[str, ModelSpec | None, ModelSize | None]] = []
+    sized += [("Student", arm.variant.run.student, arm.size) for arm in plan.arms]
     sized += [
         ("Assistant" if teacher.trains_student else "Teacher", teacher.network, teacher.size)
         for teacher in plan.teachers.values()

@@ -168,6 +168,28 @@ def test_plan_as_json_and_as_a_table(run, spec: Path) -> None:
         assert text in out
 
 
+def test_plan_tells_the_size_of_each_network(run, spec: Path) -> None:
+    changes = ("--set", "data.dataset=fashion-mnist", "--set", "student.width=0.25", "--set", "student.stem_stride=2")
+    code, out, _ = run("plan", spec, *changes)
+    assert code == 0
+    assert "Student resnet8 (width 0.25, stem_stride 2): 5.14 k parameters, 165 k multiply-adds an image\n" in out
+    assert "Teacher resnet14: 175 k parameters, 20.2 M multiply-adds an image\n" in out
+    _, out, _ = run("plan", spec, *changes, "--format", "json")
+    data = json.loads(out)
+    assert [variant["parameters"] for variant in data["variants"]] == [5142, 5142]
+    assert data["teachers"][0]["multiply_adds"] == 20_183_936
+
+
+def test_plan_is_silent_on_sizes_that_it_does_not_know(run, spec: Path) -> None:
+    changes = ("--set", "student.width=0.3", "--set", "teacher={model: torchvision/resnet18, small_images: true}")
+    code, out, _ = run("plan", spec, *changes)
+    assert (code, "parameters" in out) == (0, False)
+    _, out, _ = run("plan", spec, *changes, "--format", "json")
+    data = json.loads(out)
+    told = [(part["parameters"], part["multiply_adds"]) for part in (*data["variants"], *data["teachers"])]
+    assert told == [(None, None)] * 3
+
+
 def test_plan_says_how_much_is_missing(run, spec: Path) -> None:
     code, out, err = run("plan", spec, "--set", "resources.cpus_per_worker=100000", "--format", "json")
     assert (code, out) == (2, "")

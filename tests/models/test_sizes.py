@@ -1,16 +1,25 @@
 """Sizes: counted on the networks, and told from the table without them."""
 
+import itertools
 import json
+import random
 
 import pytest
 import torch
 
 from orchestrator.models import build_model, flop_count, parameter_count
-from orchestrator.models.sizes import FILE, WIDE_RESNETS, measured, names
+from orchestrator.models.sizes import FILE, IMAGE_SIZES, STEM_STRIDES, WIDE_RESNETS, WIDTHS, entry, measured, names
 from orchestrator.search.sizes import model_size
 from orchestrator.spec.model import StudentSpec
 
 TABLE = json.loads(FILE.read_text())
+
+
+def counted(name, channels, image_size, classes, **settings):
+    """Parameters and multiply-adds of the network itself."""
+    with torch.device("meta"):
+        model = build_model(name, num_classes=classes, in_channels=channels, **settings)
+    return parameter_count(model), flop_count(model, (1, channels, image_size, image_size))
 
 
 def test_the_table_tells_every_built_in_network():
@@ -18,17 +27,35 @@ def test_the_table_tells_every_built_in_network():
     assert {"resnet8", "resnet50", "vgg13", "mobilenet_v2", "shufflenet_v2", *WIDE_RESNETS} <= set(TABLE)
 
 
-@pytest.mark.parametrize("name", ["resnet8", "vgg8"])
-def test_the_table_is_what_is_measured(name):
-    assert TABLE[name] == measured(name)
+def test_the_table_is_what_is_measured():
+    assert TABLE["vgg8"]["widths"]["0.125"]["2"] == measured("vgg8", 0.125, 2)
+    assert TABLE["resnet8"] == entry("resnet8")
 
 
 @pytest.mark.parametrize("name", TABLE)
 def test_the_tables_sizes_are_those_of_the_networks(name):
-    with torch.device("meta"):
-        model = build_model(name, num_classes=100, in_channels=3)
-    found = model_size(StudentSpec(model=name), 3, 32, 100)
-    assert found == (parameter_count(model), flop_count(model, (1, 3, 32, 32)))
+    assert model_size(StudentSpec(model=name), 3, 32, 100) == counted(name, 3, 32, 100)
+
+
+EVERY = sorted(itertools.product(TABLE, WIDTHS, (None, *STEM_STRIDES), IMAGE_SIZES), key=str)
+
+
+@pytest.mark.parametrize(("name", "width", "stem_stride", "image_size"), random.Random(0).sample(EVERY, 24))
+def test_sizes_of_other_widths_and_stem_strides_are_those_of_the_networks(name, width, stem_stride, image_size):
+    model = StudentSpec(model=name, width=width, stem_stride=stem_stride)
+    found = model_size(model, 2, image_size, 7)
+    assert found == counted(name, 2, image_size, 7, width=width, stem_stride=stem_stride)
+
+
+def test_the_table_leaves_out_only_images_that_are_too_small():
+    missing = {
+        (name, stride, size)
+        for name, width, stride, size in EVERY
+        if model_size(StudentSpec(model=name, width=width, stem_stride=stride), 3, size, 10) is None
+    }
+    assert missing == {(f"vgg{depth}", 2, 8) for depth in (8, 11, 13, 16, 19)}
+    with pytest.raises(ValueError, match="too small"):
+        counted("vgg8", 3, 8, 10, stem_stride=2)
 
 
 def test_sizes_follow_the_data_set():
@@ -41,7 +68,14 @@ def test_sizes_follow_the_data_set():
 
 @pytest.mark.parametrize(
     ("setting", "image_size"),
-    [({"width": 0.5}, 32), ({"stem_stride": 2}, 32), ({"model": "wrn_10_7"}, 32), ({}, 33)],
+    [
+        ({"width": 0.3}, 32),
+        ({"width": 4}, 32),
+        ({"stem_stride": 3}, 32),
+        ({"model": "wrn_10_7"}, 32),
+        ({"model": "torchvision/resnet18"}, 32),
+        ({}, 33),
+    ],
 )
 def test_what_the_table_does_not_know_is_not_told(setting, image_size):
     assert model_size(StudentSpec(**{"model": "resnet8", **setting}), 3, image_size, 10) is None

@@ -188,6 +188,42 @@ def test_the_plan_as_data() -> None:
     assert data["teachers"][0]["epochs"] == 5
 
 
+def sizes_in(values: dict[str, Any]) -> tuple[int | None, int | None]:
+    """Of the only arm's students, in the plan as data."""
+    (variant,) = plan_of(values).to_dict(Machine(2))["variants"]
+    return variant["parameters"], variant["multiply_adds"]
+
+
+def test_the_plan_tells_how_large_the_networks_are() -> None:
+    data = plan_of({"student.width": 0.25}).to_dict(Machine(2))
+    (student,), (teacher,) = data["variants"], data["teachers"]
+    # A stem, three blocks and a head of 4, 8 and 16 channels, with the norms, for digits of one channel.
+    stem, head = 9 * 4 + 8, 17 * 10
+    blocks = (2 * 9 * 4 * 4 + 16) + (9 * 4 * 8 + 9 * 8 * 8 + 4 * 8 + 48) + (9 * 8 * 16 + 9 * 16 * 16 + 8 * 16 + 96)
+    assert student["parameters"] == stem + blocks + head
+    assert teacher["parameters"] > 10 * student["parameters"]
+    assert teacher["multiply_adds"] > 10 * student["multiply_adds"] > 0
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"student.width": 0.3},
+        {"student.stem_stride": 4},
+        {"student": {"model": "torchvision/resnet18", "small_images": True}},
+        {"search.space": {"student.width": {"type": "choice", "values": [0.25, 0.5]}}},
+        {"search.space": {"student": {"type": "choice", "values": [{"model": "resnet8"}, {"model": "resnet14"}]}}},
+    ],
+)
+def test_a_size_that_is_not_known_is_null(values: dict[str, Any]) -> None:
+    assert sizes_in(values) == (None, None)
+
+
+def test_a_searched_norm_leaves_the_size_as_it_is() -> None:
+    norms = {"student.norm": {"type": "choice", "values": ["batch", "group"]}}
+    assert sizes_in({"search.space": norms}) == sizes_in({}) != (None, None)
+
+
 # Teachers
 
 
