@@ -15,8 +15,8 @@ from pathlib import Path
 from orchestrator import names
 from orchestrator.analysis.paired import Paired, holm, paired
 from orchestrator.analysis.results import Results, VariantResult, format_values
+from orchestrator.cli.results import find
 from orchestrator.spec.variants import variants
-from orchestrator.store.home import Home
 
 
 def by_seed(variant: VariantResult) -> dict[int, float]:
@@ -67,9 +67,7 @@ def main() -> None:
     parser.add_argument("name", nargs="?", help="name of an experiment; default: the one that ran last")
     parser.add_argument("--home", type=Path, help="folder of experiments")
     arguments = parser.parse_args()
-    home = Home(arguments.home)
-    folder = home.find(arguments.name) if arguments.name else home.experiments()[0]
-    print("\n".join(table(Results(folder.spec(), folder.records()))))
+    print("\n".join(table(find(arguments.name, arguments.home).results)))
 
 
 if __name__ == "__main__":
