@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from orchestrator.catalog import ADJUSTMENTS, FEATURE_LOSSES, LOSSES, OPTIMIZERS, SCHEDULES, TEMPERATURES
 from orchestrator.data import Augmentation, Dataset, Images, load_dataset, stratified_split, stratified_subset
@@ -63,10 +63,6 @@ class Splits:
     """What a teacher of stage 0 learns from."""
     val: Images
     """What configurations are chosen on."""
-    train_clean: Tensor
-    """int64 [N], the labels of `train` before label noise."""
-    teacher_train_clean: Tensor
-    """The same of `teacher_train`."""
 
 
 def build_splits(run: RunSpec, dataset: Dataset, split_seed: int) -> Splits:
@@ -84,24 +80,19 @@ def build_splits(run: RunSpec, dataset: Dataset, split_seed: int) -> Splits:
         train = Images(train.images, noisy_labels(clean, len(dataset.classes), noise.fraction, noise.kind, seed))
 
     # By the clean labels, so that a subset has the same images whatever the noise.
-    def subset(field: str, size: int | None, seed: int) -> tuple[Images, Tensor]:
+    def subset(field: str, size: int | None, seed: int) -> Images:
         if size is None:
-            return train, clean
+            return train
         if rule := subset_rule(size, len(train), len(dataset.classes), fraction):
             raise DataError(f"{field}: {size}: {rule}")
-        chosen = stratified_subset(clean, size, seed)
-        return train.take(chosen), clean[chosen]
+        return train.take(stratified_subset(clean, size, seed))
 
-    student, student_clean = subset("data.train_samples", run.data.train_samples, seeds[1])
     teacher_size = run.teacher.train_samples if run.teacher else None
-    teacher, teacher_clean = subset("teacher.train_samples", teacher_size, seeds[2])
     return Splits(
         dataset,
-        train=student,
-        teacher_train=teacher,
+        train=subset("data.train_samples", run.data.train_samples, seeds[1]),
+        teacher_train=subset("teacher.train_samples", teacher_size, seeds[2]),
         val=dataset.train.take(held_out),
-        train_clean=student_clean,
-        teacher_train_clean=teacher_clean,
     )
 
 

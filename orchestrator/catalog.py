@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from orchestrator.registry import Family, Registry
 
@@ -52,24 +52,28 @@ DATASETS: Registry[Factory] = Registry(
         "tiny-imagenet": "orchestrator.data.tiny_imagenet:load_tiny_imagenet",
     },
 )
-DATASET_SIZES = {
-    "cifar10": (50_000, 10),
-    "cifar100": (50_000, 100),
-    "cinic10": (90_000, 10),
-    "digits": (1438, 10),
-    "fashion-mnist": (60_000, 10),
-    "tiny-imagenet": (100_000, 200),
+
+
+class DatasetFacts(NamedTuple):
+    """What is the same of a data set wherever it is."""
+
+    images: int
+    """For training, validation included."""
+    classes: int
+    channels: int
+    pixels: int
+    """Height and width."""
+
+
+DATASET_FACTS = {
+    "cifar10": DatasetFacts(50_000, 10, 3, 32),
+    "cifar100": DatasetFacts(50_000, 100, 3, 32),
+    "cinic10": DatasetFacts(90_000, 10, 3, 32),
+    "digits": DatasetFacts(1438, 10, 1, 8),
+    "fashion-mnist": DatasetFacts(60_000, 10, 1, 28),
+    "tiny-imagenet": DatasetFacts(100_000, 200, 3, 64),
 }
-"""Training images and classes of the data sets that are the same wherever they are, to check specs by."""
-DATASET_SHAPES = {
-    "cifar10": (3, 32),
-    "cifar100": (3, 32),
-    "cinic10": (3, 32),
-    "digits": (1, 8),
-    "fashion-mnist": (1, 28),
-    "tiny-imagenet": (3, 64),
-}
-"""Channels, and height and width in pixels, of the same data sets."""
+"""To check specs and tell sizes by, without loading anything."""
 TEMPERATURES: Registry[Factory] = Registry(
     "temperature",
     {

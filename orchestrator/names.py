@@ -7,21 +7,6 @@ from typing import Final
 TRAIN_LOSS: Final = "train/loss"
 TRAIN_LOSS_CE: Final = "train/loss_ce"
 TRAIN_LOSS_KD: Final = "train/loss_kd"
-TRAIN_LOSS_TCKD: Final = "train/loss_tckd"
-"""Of decoupled KD: the label against the rest. Like all terms of the distillation loss, before its weight."""
-TRAIN_LOSS_NCKD: Final = "train/loss_nckd"
-TRAIN_LOSS_INTER: Final = "train/loss_inter"
-TRAIN_LOSS_INTRA: Final = "train/loss_intra"
-TRAIN_LOSS_FITNET: Final = "train/loss_fitnet"
-"""Like those of all feature losses, before its weight."""
-TRAIN_LOSS_ATTENTION_TRANSFER: Final = "train/loss_attention_transfer"
-TRAIN_LOSS_NST: Final = "train/loss_nst"
-TRAIN_LOSS_SP: Final = "train/loss_sp"
-TRAIN_LOSS_RKD: Final = "train/loss_rkd"
-TRAIN_LOSS_PKT: Final = "train/loss_pkt"
-TRAIN_LOSS_VID: Final = "train/loss_vid"
-TRAIN_LOSS_CRD: Final = "train/loss_crd"
-TRAIN_LOSS_REVIEW: Final = "train/loss_review"
 TRAIN_ACC1: Final = "train/acc1"
 """Top-1 accuracy on the augmented training batches, in percent."""
 TRAIN_AGREEMENT: Final = "train/agreement"
@@ -68,5 +53,5 @@ def loss_metric(name: str) -> str:
 
 
 def is_metric(name: str) -> bool:
-    """Whether a result is to be recorded: one of `METRICS`, or a plugin's loss."""
+    """Whether a result is to be recorded: one of `METRICS`, or a term of a loss."""
     return name in METRICS or name.startswith(f"{TRAIN_LOSS}_")

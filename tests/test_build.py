@@ -5,7 +5,7 @@ import torch
 from torch import optim
 
 from orchestrator import build, load_spec
-from orchestrator.catalog import DATASET_SIZES, TEMPERATURES
+from orchestrator.catalog import DATASET_FACTS, TEMPERATURES
 from orchestrator.data import load_dataset
 from orchestrator.data.policy import RandAugment, TrivialAugment
 from orchestrator.distillation import adjustment, temperature
@@ -270,13 +270,14 @@ def test_splits_that_the_images_cannot_give_name_the_field(digits, overrides, me
     assert str(caught.value) == message
 
 
-@pytest.mark.parametrize("name", DATASET_SIZES)
+@pytest.mark.parametrize("name", DATASET_FACTS)
 def test_the_sizes_that_specs_are_checked_by_are_those_of_the_data(name):
     try:
         dataset = load_dataset(name)
     except DataError:
         pytest.skip(f"{name} is not on this machine")
-    assert DATASET_SIZES[name] == (len(dataset.train), len(dataset.classes))
+    _, channels, pixels, _ = dataset.train.images.shape
+    assert DATASET_FACTS[name] == (len(dataset.train), len(dataset.classes), channels, pixels)
 
 
 def same(one, other):

@@ -18,7 +18,7 @@ from orchestrator.build import (
     build_teacher,
     join_teachers,
 )
-from orchestrator.catalog import DATASET_SHAPES, DATASET_SIZES
+from orchestrator.catalog import DATASET_FACTS
 from orchestrator.data import Dataset, Images
 from orchestrator.machine import Machine
 from orchestrator.search.plan import make_plan
@@ -35,7 +35,7 @@ each_spec = pytest.mark.parametrize("path", SPECS, ids=lambda path: str(path.rel
 def stand_in(name: str) -> Dataset:
     """Noise in a data set's shape."""
     generator = torch.Generator().manual_seed(0)
-    (channels, pixels), (_, classes) = DATASET_SHAPES[name], DATASET_SIZES[name]
+    _, classes, channels, pixels = DATASET_FACTS[name]
     images = torch.randint(0, 256, (classes, channels, pixels, pixels), dtype=torch.uint8, generator=generator)
     labelled = Images(images, torch.arange(classes))
     names, levels = tuple(map(str, range(classes))), (0.5,) * channels

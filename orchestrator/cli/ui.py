@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 
 from orchestrator.cli.options import HomeOption
-from orchestrator.errors import OrchestratorError, UsageError
+from orchestrator.errors import OrchestratorError, TrackingError, UsageError
 from orchestrator.spec import ExperimentSpec
 from orchestrator.store.home import Home
 
@@ -76,7 +76,11 @@ def where_to_look(spec: ExperimentSpec, home: Home, console: Console) -> None:
     uri, local = tracking_uri(spec, home)
     server = f"http://127.0.0.1:{DEFAULT_PORT}" if local else uri
     experiment = spec.tracking.experiment or spec.name
-    found = find_experiment(uri, experiment) if server.startswith("http") else None
+    try:
+        found = find_experiment(uri, experiment) if server.startswith("http") else None
+    except TrackingError:
+        # The run itself has told what MLflow did not take; only the page's own address is missing here.
+        found = None
     page = experiment_page(server, found) if found else f"{redacted(server)}, experiment {experiment}"
     first = f"{shlex.join(['orchestrator', 'ui', *home.option])}, then " if local else ""
     console.print(f"Compare the runs: {first}{page}", soft_wrap=True, markup=False)

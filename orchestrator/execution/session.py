@@ -24,6 +24,9 @@ from orchestrator.spec.model import ModelSpec, TeacherSpec
 from orchestrator.store.home import TrialFolder, write_atomically
 from orchestrator.training import Evaluation, NonFiniteLogitsError, evaluate, load_latest, save_checkpoint, save_weights
 
+PATIENCE_S = 8.0
+"""Epochs at least this long are saved one by one: Ray kills a trial that does not end within 10 s of being stopped."""
+
 
 class Cache:
     """Data sets and teachers of one process, kept from trial to trial; only the latest of each."""
@@ -147,8 +150,8 @@ class Session:
             self.folder.add_temperatures(self.training.epoch, self.training.temperatures)
         if self.done:
             self._describe()
-        interval = self.run.training.checkpoint_interval_s
-        if not self.done and time.monotonic() - self._saved_at >= interval:
+        due = time.monotonic() - self._saved_at >= self.run.training.checkpoint_interval_s
+        if not self.done and (due or metrics[names.EPOCH_TIME] >= PATIENCE_S):
             self.save()
         return {"epoch": self.training.epoch, **metrics}
 

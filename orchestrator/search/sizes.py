@@ -7,7 +7,7 @@ from functools import cache
 from importlib import resources
 from typing import Any, NamedTuple
 
-from orchestrator.catalog import DATASET_SHAPES, DATASET_SIZES
+from orchestrator.catalog import DATASET_FACTS
 from orchestrator.spec.data import DataSpec
 from orchestrator.spec.model import ModelSpec
 
@@ -46,11 +46,10 @@ def model_size(model: ModelSpec, in_channels: int, image_size: int, num_classes:
 
 def size_in(model: ModelSpec, data: DataSpec) -> ModelSize | None:
     """The size of a network for a data set, or None where that or the network is not known well enough."""
-    if data.dataset not in DATASET_SHAPES:
+    facts = DATASET_FACTS.get(data.dataset)
+    if facts is None:
         return None
-    channels, pixels = DATASET_SHAPES[data.dataset]
-    classes = len(data.classes or ()) or DATASET_SIZES[data.dataset][1]
-    return model_size(model, channels, data.image_size or pixels, classes)
+    return model_size(model, facts.channels, data.image_size or facts.pixels, len(data.classes or ()) or facts.classes)
 
 
 @cache

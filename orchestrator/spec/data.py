@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from orchestrator.catalog import DATASET_SIZES, DATASETS
+from orchestrator.catalog import DATASET_FACTS, DATASETS, DatasetFacts
 from orchestrator.spec.augmentation import AugmentationChoice
 from orchestrator.spec.base import Section, broken_rule, known_in
 
@@ -70,21 +70,22 @@ class DataSpec(Section):
 
     def teacher_content(self) -> dict[str, Any]:
         """What a teacher depends on; the folder only where other folders may hold other images."""
-        same_everywhere = self.dataset in DATASET_SIZES and self.verify
+        same_everywhere = self.dataset in DATASET_FACTS and self.verify
         left_out = {"train_samples", "download", *(["root"] if same_everywhere else [])}
         return self.model_dump(exclude=left_out, exclude_defaults=True)
 
     def refused_subset(self, size: int | None) -> str | None:
         """The rule that a subset of the training split breaks, None where the data set's size is not known."""
-        if self._size is None or size is None:
+        facts = self._facts
+        if facts is None or size is None:
             return None
-        images, classes = self._size
-        return subset_rule(size, images - round(images * self.validation_fraction), classes, self.validation_fraction)
+        kept = facts.images - round(facts.images * self.validation_fraction)
+        return subset_rule(size, kept, facts.classes, self.validation_fraction)
 
     @property
-    def _size(self) -> tuple[int, int] | None:
-        """Training images and classes, where they are known; other files may hold any number."""
-        return DATASET_SIZES.get(self.dataset) if self.verify and self.classes is None else None
+    def _facts(self) -> DatasetFacts | None:
+        """Where they hold; other files may have any number of images."""
+        return DATASET_FACTS.get(self.dataset) if self.verify and self.classes is None else None
 
     @model_validator(mode="after")
     def _files_are_named(self) -> Self:
@@ -100,8 +101,8 @@ class DataSpec(Section):
 
     @model_validator(mode="after")
     def _images_suffice(self) -> Self:
-        if self._size is not None:
-            images, classes = self._size
+        if (facts := self._facts) is not None:
+            images, classes = facts.images, facts.classes
             held_out = round(images * self.validation_fraction)
             if not classes <= held_out <= images - classes:
                 rule = f"holds out {held_out} of {images} training images; both parts need one of all {classes} classes"

@@ -115,13 +115,13 @@ def close_orphans(uri: str, experiment: str, parent_key: str) -> int:
 
 
 def find_experiment(uri: str, experiment: str) -> str | None:
-    """MLflow's id of an experiment; None if there is none, or MLflow cannot be asked."""
+    """MLflow's id of an experiment, None if there is none; raises `TrackingError` where MLflow cannot be asked."""
     if _is_missing(uri):
         return None
     try:
         found = open_client(uri).get_experiment_by_name(experiment)
-    except Exception:
-        return None
+    except Exception as error:
+        raise unusable(uri, error) from None
     return str(found.experiment_id) if found else None
 
 

@@ -158,6 +158,13 @@ def test_checkpoints_are_taken_at_the_interval_and_once_an_epoch(tmp_path):
     assert len(list(checkpoints.iterdir())) == 2
 
 
+def test_a_long_epoch_is_saved_whatever_the_interval(tmp_path, monkeypatch):
+    monkeypatch.setattr("orchestrator.execution.session.PATIENCE_S", 0.0)
+    session = Session(job(tmp_path, distillation__kd_weight=0.0, training__checkpoint_interval_s=1000.0), Cache())
+    session.train_epoch()
+    assert list((tmp_path / "t" / "checkpoints").iterdir())
+
+
 def test_the_teachers_file_is_what_students_learn_from(tmp_path, teacher):
     spec = run_spec()
     dataset = load_dataset("digits")

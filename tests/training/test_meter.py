@@ -38,10 +38,10 @@ def test_samples_weigh_the_same_whatever_their_batch(loss: LogitLoss) -> None:
 
 def test_terms_are_metrics_that_add_up() -> None:
     metrics, *_ = epoch_of(DecoupledKD(0.5, 2))
-    tckd, nckd = metrics[names.TRAIN_LOSS_TCKD], metrics[names.TRAIN_LOSS_NCKD]
+    tckd, nckd = metrics[names.loss_metric("tckd")], metrics[names.loss_metric("nckd")]
     assert 0.5 * tckd + 2 * nckd == pytest.approx(metrics[names.TRAIN_LOSS_KD])
     metrics, *_ = epoch_of(Correlation(0.5, 2))
-    inter, intra = metrics[names.TRAIN_LOSS_INTER], metrics[names.TRAIN_LOSS_INTRA]
+    inter, intra = metrics[names.loss_metric("inter")], metrics[names.loss_metric("intra")]
     assert 0.5 * inter + 2 * intra == pytest.approx(metrics[names.TRAIN_LOSS_KD])
     assert all(map(names.is_metric, metrics))
 
@@ -49,6 +49,6 @@ def test_terms_are_metrics_that_add_up() -> None:
 def test_a_run_reports_terms_and_agreement_only_where_there_are_any() -> None:
     criterion = Criterion(0.3, 0.7, ConstantTemperature(4), ProbabilityShift(), DecoupledKD())
     with_teacher = make_run(criterion=criterion, teacher=network(seed=5)).train_epoch()
-    assert {names.TRAIN_LOSS_TCKD, names.TRAIN_LOSS_NCKD, names.TRAIN_AGREEMENT} <= with_teacher.keys()
+    assert {names.loss_metric("tckd"), names.loss_metric("nckd"), names.TRAIN_AGREEMENT} <= with_teacher.keys()
     alone = make_run().train_epoch()
-    assert not {names.TRAIN_LOSS_TCKD, names.TRAIN_AGREEMENT} & alone.keys()
+    assert not {names.loss_metric("tckd"), names.TRAIN_AGREEMENT} & alone.keys()
