@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -245,6 +245,7 @@ def build_student_run(
     *,
     trial: str = "training",
     world: World = SINGLE,
+    should_stop: Callable[[], bool] | None = None,
 ) -> TrainingRun:
     """A distillation, ready to train its first epoch."""
     student = build_network(run.student, splits.dataset, _stream(run.seed, _STUDENT_INIT))
@@ -262,16 +263,24 @@ def build_student_run(
         teacher,
         trial,
         world,
+        should_stop,
         peers,
     )
 
 
-def build_teacher_run(run: RunSpec, splits: Splits, *, trial: str, world: World = SINGLE) -> TrainingRun:
+def build_teacher_run(
+    run: RunSpec,
+    splits: Splits,
+    *,
+    trial: str,
+    world: World = SINGLE,
+    should_stop: Callable[[], bool] | None = None,
+) -> TrainingRun:
     """The training of a teacher, on the labels alone."""
     criterion = Criterion(1.0, 0.0, ConstantTemperature(1.0), NoAdjustment())
     network = build_teacher(run, splits.dataset)
     return _training_run(
-        run, run.teacher_training, network, criterion, splits, splits.teacher_train, None, trial, world
+        run, run.teacher_training, network, criterion, splits, splits.teacher_train, None, trial, world, should_stop
     )
 
 
@@ -285,6 +294,7 @@ def _training_run(
     teacher: nn.Module | None,
     trial: str,
     world: World,
+    should_stop: Callable[[], bool] | None,
     peers: Sequence[nn.Module] = (),
 ) -> TrainingRun:
     dataset = splits.dataset
@@ -308,6 +318,7 @@ def _training_run(
         peers=peers,
         world=world,
         trial=trial,
+        should_stop=should_stop,
     )
 
 

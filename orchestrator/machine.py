@@ -4,16 +4,37 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Schedulable resources."""
+    """Schedulable resources of a computer, or of a cluster of several."""
 
     cpus: float
     gpus: float = 0
+    nodes: tuple[Machine, ...] = ()
+    """The computers of a cluster; empty for a single one."""
+
+    @classmethod
+    def cluster(cls, nodes: Iterable[Machine]) -> Machine:
+        """All of them together."""
+        several = tuple(nodes)
+        return cls(sum(node.cpus for node in several), sum(node.gpus for node in several), several)
+
+    def workers(self, cpus: float, gpus: float) -> int:
+        """How many workers find a place, each of which needs so much of one node.
+
+        A share of a GPU is a share of a single one.
+        """
+        if self.nodes:
+            return sum(node.workers(cpus, gpus) for node in self.nodes)
+        fit = int(self.cpus // cpus)
+        if 0 < gpus < 1:
+            return min(fit, int(self.gpus) * int(1 / gpus + 1e-9))
+        return min(fit, int(self.gpus // gpus)) if gpus else fit
 
 
 def this_machine() -> Machine:

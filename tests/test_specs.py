@@ -50,8 +50,8 @@ def test_there_are_examples() -> None:
 def test_a_spec_loads_and_plans(path: Path) -> None:
     spec = load_spec(path)
     plan = make_plan(spec)
-    needs = spec.resources.num_workers * spec.resources.cpus_per_worker
-    gpus = spec.resources.num_workers * spec.resources.gpus_per_worker
+    workers = spec.resources.workers[0]
+    needs, gpus = workers * spec.resources.cpus_per_worker, workers * spec.resources.gpus_per_worker
     data = plan.to_dict(Machine(max(4, needs), gpus))
     assert data["search_trials"] == sum(variant["trials"] for variant in data["variants"]) > 0
 

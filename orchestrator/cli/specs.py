@@ -14,7 +14,7 @@ from orchestrator.cli.tables import NARROW, table_of
 from orchestrator.cli.terminal import screen
 from orchestrator.errors import Problem, SpecError
 from orchestrator.machine import this_machine
-from orchestrator.search.plan import Plan, make_plan
+from orchestrator.search.plan import Plan, amounts, make_plan
 from orchestrator.search.sizes import ModelSize
 from orchestrator.search.teachers import TeacherRun
 from orchestrator.spec import ExperimentSpec, load_spec
@@ -86,10 +86,12 @@ def _print_plan(plan: Plan, home: Home, console: Console) -> None:
     )
     console.print(f"Together {plan.student_epochs} student-epochs at most")
     resources = spec.resources
-    cpus = resources.num_workers * resources.cpus_per_worker
-    gpus = resources.num_workers * resources.gpus_per_worker
+    low, high = resources.workers
+    takes = amounts(resources.cpus_per_worker, resources.gpus_per_worker)
+    if high > 1:
+        takes = f"{high if low == high else f'{low} to {high}'} workers ({resources.placement}) of {takes} each"
     console.print(
-        f"A trial takes {cpus} CPU{'s' if cpus > 1 else ''}{f' and {gpus:g} GPU' if gpus else ''}; "
+        f"A trial takes {takes}; "
         f"this machine has {machine.cpus:g} CPUs and {machine.gpus:g} GPUs: "
         f"{plan.concurrency(machine)} trial{'s' if plan.concurrency(machine) > 1 else ''} at once"
     )

@@ -15,7 +15,7 @@ class Workers:
     gathers the global batch, so that it is the same loss however many processes share the batch. Each call
     may communicate: every process makes the same calls, in the same order, whatever its samples are.
 
-    B_local samples are this process's, B_global those of all processes together; no share is empty.
+    B_local samples are this process's, B_global those of all processes together; a process may have none of a batch.
     """
 
     count: int = 1

@@ -22,6 +22,10 @@ SETTINGS = {
     "TUNE_RESULT_BUFFER_MAX_TIME_S": "0.3",
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # our journal is what is continued from
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # see execution.interrupt
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "20",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a lost node costs no more than the unfinished epoch
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "3600",
 }
 """Ray reads these once, when it is imported or started."""
@@ -69,8 +73,8 @@ def ray_session(address: str | None, machine: Machine, log: Path) -> Iterator[Ma
                     + ("" if address is None else "; a cluster with tokens needs RAY_AUTH_MODE=token and its token"),
                 ) from error
         logger.handlers = [handler]
-        there = ray.cluster_resources()
-        yield Machine(cpus=there.get("CPU", 0), gpus=there.get("GPU", 0))
+        there = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        yield Machine.cluster(Machine(cpus=node.get("CPU", 0), gpus=node.get("GPU", 0)) for node in there)
     finally:
         logger.handlers = kept
         if own:

@@ -19,7 +19,7 @@ from ray.tune.search import Searcher
 from orchestrator import names
 from orchestrator.errors import first_line
 from orchestrator.execution.interrupt import Interrupt
-from orchestrator.execution.job import DESCRIBED, FAILURE, FATAL, Job
+from orchestrator.execution.job import DESCRIBED, FAILURE, FATAL, INTERRUPTED, Job
 from orchestrator.execution.teacher import teacher_weights
 from orchestrator.execution.watcher import Watcher
 from orchestrator.search.agenda import Agenda
@@ -76,6 +76,8 @@ class Driver:
         self._by_tune_id: dict[str, Trial] = {}
         self._started: dict[str, float] = {}
         self._deaths: Counter[str] = Counter()
+        self.gang: dict[str, Any] | None = None
+        """The terms on which a trial gets workers; None where it needs none."""
         self.error: Exception | None = None
         """The first thing that went wrong in the driver itself."""
         self.fatal: str | None = None
@@ -128,7 +130,8 @@ class Driver:
             distils=self.plan.distils(trial),
             cache=str(self._home.cache),
         )
-        return {"job": job.to_json(), "threads": self.plan.spec.resources.cpus_per_worker}
+        threads = self.plan.spec.resources.cpus_per_worker
+        return {"job": job.to_json(), "threads": threads, "gang": self.gang}
 
     def trial_of(self, tune_id: str) -> Trial:
         return self._by_tune_id[tune_id]
@@ -142,6 +145,8 @@ class Driver:
             record.reason = result[FAILURE]
             if result[FATAL]:
                 self.fatal = record.reason
+            return
+        if INTERRUPTED in result:
             return
         if DESCRIBED in result:
             self._tracker.describe(record.trial.id, result[DESCRIBED])
@@ -277,16 +282,20 @@ class DriverCallback(Callback):
 
 
 class InterruptStopper(Stopper):
-    """Ends Tune's run, and saves its trials, once a signal has come."""
+    """Ends Tune's run, and saves its trials, once a signal has come; `told` is called then."""
 
-    def __init__(self, interrupt: Interrupt) -> None:
+    def __init__(self, interrupt: Interrupt, told: Callable[[], object] = lambda: None) -> None:
         self._interrupt = interrupt
+        self._told = told
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
 
     def stop_all(self) -> bool:
-        return bool(self._interrupt)
+        if not self._interrupt:
+            return False
+        self._told()
+        return True
 
     def __getstate__(self) -> dict[str, Any]:
         return {}

@@ -12,6 +12,9 @@ FAILURE: Final = "failure"
 FATAL: Final = "fatal"
 """Key of such a result where every other trial would fail alike: missing data, an unknown plugin."""
 
+INTERRUPTED: Final = "interrupted"
+"""Key of a result that says nothing but that training was left in the middle of an epoch."""
+
 DESCRIBED: Final = "described"
 """Key of a trial's first result: what only its process knows of its networks, by dotted name."""
 

@@ -1,4 +1,4 @@
-"""One trial on one process, epoch by epoch: build or restore it, train, checkpoint, test, keep the result.
+"""One trial, epoch by epoch: build or restore it, train, checkpoint, test, keep the result.
 
 Knows no Ray, so that whatever runs trials (a Tune actor, a group of Ray Train workers) does the same.
 """
@@ -6,7 +6,7 @@ Knows no Ray, so that whatever runs trials (a Tune actor, a group of Ray Train w
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from torch import nn
@@ -22,10 +22,19 @@ from orchestrator.spec.data import DataSpec
 from orchestrator.spec.experiment import RunSpec
 from orchestrator.spec.model import ModelSpec, TeacherSpec
 from orchestrator.store.home import TrialFolder, write_atomically
-from orchestrator.training import Evaluation, NonFiniteLogitsError, evaluate, load_latest, save_checkpoint, save_weights
+from orchestrator.training import (
+    SINGLE,
+    Evaluation,
+    NonFiniteLogitsError,
+    World,
+    evaluate,
+    load_latest,
+    save_checkpoint,
+    save_weights,
+)
 
-PATIENCE_S = 8.0
-"""Epochs at least this long are saved one by one: Ray kills a trial that does not end within 10 s of being stopped."""
+WORTH = 20
+"""A checkpoint is due after this many times the seconds that the last one took, so that saving costs at most 5 %."""
 
 
 class Cache:
@@ -43,6 +52,11 @@ class Cache:
         if self._dataset is None or self._dataset[0] != data.source:
             self._dataset = (data.source, build.load_data(data, Path(folder) if folder else None))
         return self._dataset[1]
+
+    def load(self, job: Job) -> None:
+        """Have a job's data set and teacher at hand."""
+        run = RunSpec.model_validate(job.run)
+        self.teacher(job, run, self.dataset(run.data, job.cache))
 
     def size(self, name: str, model: ModelSpec, network: nn.Module, shape: Sequence[int]) -> dict[str, int]:
         """Parameters and multiply-adds of a network for images of this shape, under names that begin with `name`."""
@@ -74,28 +88,42 @@ def _trained(teacher: TeacherSpec, path: str, dataset: Dataset) -> nn.Module:
 
 
 class Session:
-    """A trial under way."""
+    """A trial under way, on one process or as one of the processes of `world`.
 
-    def __init__(self, job: Job, cache: Cache) -> None:
+    All processes make the same calls; the first one alone writes files. `should_stop` is as `TrainingRun` has it.
+    """
+
+    def __init__(
+        self, job: Job, cache: Cache, world: World = SINGLE, should_stop: Callable[[], bool] | None = None
+    ) -> None:
         self.job = job
+        self._world = world
+        self._writes = world.rank == 0
         self.run = RunSpec.model_validate(job.run)
         self.folder = TrialFolder(Path(job.folder))
         self.folder.path.mkdir(parents=True, exist_ok=True)
         dataset = cache.dataset(self.run.data, job.cache)
         self._splits = build.build_splits(self.run, dataset, job.split_seed)
         if not job.distils:
-            self.training = build.build_teacher_run(self.run, self._splits, trial=job.trial)
+            self.training = build.build_teacher_run(
+                self.run, self._splits, trial=job.trial, world=world, should_stop=should_stop
+            )
         else:
             teacher = cache.teacher(job, self.run, dataset)
-            self.training = build.build_student_run(self.run, self._splits, teacher, trial=job.trial)
+            self.training = build.build_student_run(
+                self.run, self._splits, teacher, trial=job.trial, world=world, should_stop=should_stop
+            )
         self.described: dict[str, float] = {**self._sizes(cache), **self._teacher_accuracy(cache)}
         """Parameters and multiply-adds of the networks, and what else only this process knows of them."""
-        state = load_latest(self.folder.checkpoints)
+        # What the others would read could be older, where a file system takes its time.
+        state = world.broadcast(load_latest(self.folder.checkpoints) if self._writes else None)
         if state is not None:
             self.training.restore(state)
-        self.folder.rewind(self.training.epoch)
+        if self._writes:
+            self.folder.rewind(self.training.epoch)
         self._saved_epoch = self.training.epoch
         self._saved_at = time.monotonic()
+        self._saving_s = 0.0
         self._tested: Evaluation | None = None
 
     def _sizes(self, cache: Cache) -> dict[str, int]:
@@ -134,6 +162,7 @@ class Session:
             dataset.std,
             batch_size=training.settings.batch_size,
             precision=training.settings.precision,
+            world=training.world,
         )
 
     @property
@@ -145,31 +174,44 @@ class Session:
         metrics = self.training.train_epoch()
         if self.done:
             metrics |= self._complete(metrics)
+        if self._writes:
+            self._keep(metrics)
+        return {"epoch": self.training.epoch, **metrics}
+
+    def last_epoch(self) -> dict[str, float]:
+        """What `train_epoch` returned for the last completed epoch, which must not be the first to come."""
+        return self.folder.metrics()[-1]
+
+    def save(self) -> None:
+        """Write a checkpoint of the last completed epoch, if that epoch has none yet."""
+        if self._writes and self.training.epoch > self._saved_epoch:
+            begin = time.monotonic()
+            save_checkpoint(self.folder.checkpoints, self.training.state())
+            self._saved_epoch = self.training.epoch
+            self._saved_at = time.monotonic()
+            self._saving_s = self._saved_at - begin
+
+    def _keep(self, metrics: Mapping[str, float]) -> None:
+        """Write what the epoch that has just ended leaves."""
         self.folder.add_metrics(self.training.epoch, metrics)
         if self.training.temperatures is not None:
             self.folder.add_temperatures(self.training.epoch, self.training.temperatures)
         if self.done:
             self._describe()
-        due = time.monotonic() - self._saved_at >= self.run.training.checkpoint_interval_s
-        if not self.done and (due or metrics[names.EPOCH_TIME] >= PATIENCE_S):
+            return
+        interval = min(self.run.training.checkpoint_interval_s, WORTH * self._saving_s)
+        if time.monotonic() - self._saved_at >= interval:
             self.save()
-        return {"epoch": self.training.epoch, **metrics}
-
-    def save(self) -> None:
-        """Write a checkpoint of the last completed epoch, if that epoch has none yet."""
-        if self.training.epoch > self._saved_epoch:
-            save_checkpoint(self.folder.checkpoints, self.training.state())
-            self._saved_epoch = self.training.epoch
-        self._saved_at = time.monotonic()
 
     def _complete(self, metrics: Mapping[str, float]) -> dict[str, float]:
         job, training = self.job, self.training
         described = {"trial": job.trial, "val_acc1": f"{metrics[names.VAL_ACC1]:.2f}"}
-        if job.weights:
+        if job.weights and self._writes:
             save_weights(Path(job.weights), training.student, described)
         if job.phase == Phase.FINAL:
             self._tested = seen = self._evaluate(training.student, self._splits.dataset.test)
-            save_weights(self.folder.weights, training.student, {**described, "test_acc1": f"{seen.acc1:.2f}"})
+            if self._writes:
+                save_weights(self.folder.weights, training.student, {**described, "test_acc1": f"{seen.acc1:.2f}"})
             return {names.TEST_LOSS: seen.loss, names.TEST_ACC1: seen.acc1, names.TEST_ECE: seen.ece}
         return {}
 

@@ -1,29 +1,26 @@
-"""The Tune trainable: runs one session after the other in the same actor."""
+"""The Tune trainables: each runs one trial after the other in the same actor, alone or with a gang of workers.
+
+A trial that fails reports so as its last result instead of raising: its actor, and what that has loaded, goes
+on to serve the next trial. Only the death of the process is left to Ray.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import traceback
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
-from orchestrator.errors import DataError, OrchestratorError, RegistryError, TeacherError
-from orchestrator.execution.job import DESCRIBED, FAILURE, FATAL, Job
-from orchestrator.store.home import TrialFolder
+from orchestrator.execution.failing import failed
+from orchestrator.execution.gang import Gang
+from orchestrator.execution.hub import Order
+from orchestrator.execution.job import DESCRIBED, FAILURE, INTERRUPTED, Job
 
 if TYPE_CHECKING:
     from orchestrator.execution.session import Session
 
 
 class DistillationTrainable(tune.Trainable):
-    """One trial of an experiment; `reset_config` takes the next one, and keeps data and teacher loaded.
-
-    A trial that fails reports so as its last result instead of raising: its actor, and what that has
-    loaded, goes on to serve the next trial. Only the death of the process is left to Ray.
-    """
+    """One trial of an experiment; `reset_config` takes the next one, and keeps data and teacher loaded."""
 
     def setup(self, config: dict[str, Any]) -> None:
         # The driver imports this module too, and does without torch.
@@ -41,23 +38,20 @@ class DistillationTrainable(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
+        from orchestrator.execution.device import granted_device
         from orchestrator.execution.session import Session
+        from orchestrator.training import World
 
         try:
             first = self._session is None
             if self._session is None:
-                self._session = Session(self._job, self._cache)
+                self._session = Session(self._job, self._cache, World(device=granted_device()))
             metrics: dict[str, Any] = {**self._session.train_epoch()}
             if first:
                 metrics[DESCRIBED] = self._session.described
         except Exception as error:
             self._session = None
-            self._keep_traceback()
-            return {
-                FAILURE: _in_one_line(error),
-                FATAL: _hits_all(error),
-                "done": True,
-            }
+            return failed(error, self._job.folder)
         return {**metrics, "done": self._session.done}
 
     def cleanup(self) -> None:
@@ -65,22 +59,46 @@ class DistillationTrainable(tune.Trainable):
         if self._session is not None and not self._session.done:
             self._session.save()
 
-    def _keep_traceback(self) -> None:
-        folder = TrialFolder(Path(self._job.folder))
-        text = traceback.format_exc()
-        # Where the disk is full, the reason itself has to be enough.
-        with contextlib.suppress(OSError):
-            folder.path.mkdir(parents=True, exist_ok=True)
-            folder.error.write_text(text)
 
+class GangTrainable(tune.Trainable):
+    """One trial of an experiment on a gang of workers, which goes on to serve the next one."""
 
-def _hits_all(error: Exception) -> bool:
-    """Whether every other trial would fail alike."""
-    if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-    return isinstance(error, (DataError, RegistryError, TeacherError))
+    def setup(self, config: dict[str, Any]) -> None:
+        self._gang = Gang(config["gang"])
+        self.reset_config(config)
 
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._job = new_config["job"]
+        self._trial = Job.from_json(self._job).trial
+        self._epoch: int | None = None
+        self._done = False
+        return True
 
-def _in_one_line(error: Exception) -> str:
-    text = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
-    return text if isinstance(error, OrchestratorError) else f"{type(error).__name__}: {text}"
+    def alive(self) -> None:
+        """Nothing: that it can be called is what the hub wants to know."""
+
+    def step(self) -> dict[str, Any]:
+        described: dict[str, Any] = {}
+        if self._epoch is None:
+            opened = self._ask(epoch=0)
+            if "epoch" not in opened:
+                return opened
+            self._epoch = opened["epoch"]
+            described[DESCRIBED] = opened[DESCRIBED]
+        result = self._ask(epoch=self._epoch + 1)
+        if "epoch" not in result:
+            return result
+        self._epoch = result["epoch"]
+        self._done = result["done"]
+        return {**result, **described}
+
+    def _ask(self, epoch: int) -> dict[str, Any]:
+        answer = self._gang.carry_out(Order(self._job, self._trial, epoch))
+        self._done = FAILURE in answer or INTERRUPTED in answer
+        return answer
+
+    def cleanup(self) -> None:
+        """The actor ends: keep what an interrupted trial has trained, and dismiss the workers."""
+        if self._epoch and not self._done:
+            self._gang.carry_out(Order(self._job, self._trial, self._epoch, save=True))
+        self._gang.close()

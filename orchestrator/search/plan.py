@@ -15,6 +15,7 @@ from orchestrator.search.sizes import ModelSize, size_in
 from orchestrator.search.teachers import Source, TeacherRun, teaching
 from orchestrator.search.trials import ASSISTANT, Phase, Record, Trial
 from orchestrator.spec.experiment import ExperimentSpec, RunSpec
+from orchestrator.spec.resources import ResourcesSpec
 from orchestrator.spec.variants import Variant, variants
 
 GRID_REPEAT_SEED = 100_000
@@ -161,17 +162,16 @@ class Plan:
     def concurrency(self, machine: Machine) -> int:
         """Trials that run at once on the machine; raises `ResourceError` where not even one fits."""
         resources = self.spec.resources
-        cpus = resources.num_workers * resources.cpus_per_worker
-        gpus = resources.num_workers * resources.gpus_per_worker
-        if cpus > machine.cpus or gpus > machine.gpus:
-            needed, there = _amounts(cpus, gpus), _amounts(machine.cpus, machine.gpus)
+        low, high = resources.workers
+        places = machine.workers(resources.cpus_per_worker, resources.gpus_per_worker)
+        if places < low:
             raise ResourceError(
-                f"a trial needs {needed} (resources.num_workers x per worker), but there are only {there}",
-                hint="lower resources.cpus_per_worker or gpus_per_worker, or join a larger cluster with --address",
+                _no_place(resources, machine, places),
+                hint=f"lower {'' if low == 1 else 'resources.num_workers, '}resources.cpus_per_worker or "
+                "gpus_per_worker, or join a larger cluster with --address",
             )
-        fit = int(machine.cpus // cpus)
-        if gpus:
-            fit = min(fit, int(machine.gpus / gpus + 1e-9))
+        # An elastic trial is given all that it may take, so that none has to wait for another's workers.
+        fit = max(1, places // high)
         return min(fit, resources.max_concurrent_trials or fit)
 
     def to_dict(self, machine: Machine) -> dict[str, Any]:
@@ -241,6 +241,23 @@ def _sizes(size: ModelSize | None) -> dict[str, int | None]:
     return {"parameters": size and size.parameters, "multiply_adds": size and size.flops}
 
 
-def _amounts(cpus: float, gpus: float) -> str:
+def _no_place(resources: ResourcesSpec, machine: Machine, places: int) -> str:
+    """Why not one trial fits."""
+    needs = amounts(resources.cpus_per_worker, resources.gpus_per_worker)
+    nodes = machine.nodes or (machine,)
+    there = amounts(machine.cpus, machine.gpus, always=bool(resources.gpus_per_worker))
+    if len(nodes) > 1:
+        each = ", ".join(amounts(node.cpus, node.gpus, always=bool(resources.gpus_per_worker)) for node in nodes)
+        there = f"nodes of {each}"
+    if resources.workers[0] == 1:
+        return f"a trial needs {needs} (resources.cpus_per_worker, gpus_per_worker), but there are only {there}"
+    return (
+        f"a trial needs {resources.workers[0]} workers (resources.num_workers) of {needs} each, "
+        f"but there are places for {places}: {there}"
+    )
+
+
+def amounts(cpus: float, gpus: float, *, always: bool = False) -> str:
+    """In words; GPUs where there are any, or `always`."""
     text = f"{cpus:g} CPU{'s' if cpus != 1 else ''}"
-    return text + (f" and {gpus:g} GPU{'s' if gpus != 1 else ''}" if gpus else "")
+    return text + (f" and {gpus:g} GPU{'s' if gpus != 1 else ''}" if gpus or always else "")

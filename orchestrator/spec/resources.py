@@ -2,31 +2,68 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field, PlainValidator, WithJsonSchema, field_validator
 from pydantic_core import PydanticCustomError
 
 from orchestrator.spec.base import Section
 
 
-def _built_in(num_workers: int) -> int:
-    if num_workers > 1:
-        raise PydanticCustomError("rule", "{rule}", {"rule": "data-parallel trials are not built in yet; use 1"})
-    return num_workers
+def _workers(value: Any) -> Any:
+    """One number, or the smallest and the largest of an elastic trial."""
+    pair = value if isinstance(value, (list, tuple)) else (value, value)
+    if len(pair) != 2 or not all(isinstance(count, int) and not isinstance(count, bool) for count in pair):
+        raise _rule("must be a number of workers, or the smallest and the largest number as [min, max]")
+    if pair[0] < 1:
+        raise _rule("must be >= 1")
+    if pair[0] > pair[1]:
+        raise _rule(f"the smallest number of workers, {pair[0]}, is above the largest, {pair[1]}")
+    return pair[0] if pair[0] == pair[1] else list(pair)
+
+
+def _rule(text: str) -> PydanticCustomError:
+    return PydanticCustomError("rule", "{rule}", {"rule": text})
 
 
 class ResourcesSpec(Section):
     """What one trial takes of the machine or cluster."""
 
-    num_workers: Annotated[int, AfterValidator(_built_in)] = Field(
-        1, ge=1, json_schema_extra={"maximum": 1}, description="Data-parallel workers of one trial."
+    num_workers: Annotated[
+        int | list[int],
+        PlainValidator(_workers),
+        WithJsonSchema(
+            {
+                "anyOf": [
+                    {"type": "integer", "minimum": 1},
+                    {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 2, "maxItems": 2},
+                ]
+            }
+        ),
+    ] = Field(
+        1, description="Data-parallel workers of one trial; as [min, max] it takes what the cluster has at the time."
+    )
+    placement: Literal["pack", "spread"] = Field(
+        "pack", description="A trial's workers on as few nodes as possible, or on as many."
     )
     cpus_per_worker: int = Field(1, ge=1, description="CPU cores, and threads, of one worker.")
     gpus_per_worker: float = Field(0.0, ge=0, description="GPUs of one worker; a fraction shares one.")
     max_concurrent_trials: int | None = Field(
         None, ge=1, description="Trials that run at the same time; unset: as many as fit."
     )
+
+    @field_validator("gpus_per_worker")
+    @classmethod
+    def _whole_or_shared(cls, gpus: float) -> float:
+        if gpus > 1 and gpus != int(gpus):
+            raise _rule("must be a whole number above 1: only a single GPU can be shared")
+        return gpus
+
+    @property
+    def workers(self) -> tuple[int, int]:
+        """The smallest and the largest number of workers of one trial."""
+        low, high = (self.num_workers,) * 2 if isinstance(self.num_workers, int) else self.num_workers
+        return low, high
 
 
 class BudgetSpec(Section):

@@ -2,9 +2,10 @@
 
 from orchestrator.training.checkpoint import load_latest, load_weights, save_checkpoint, save_weights
 from orchestrator.training.evaluate import Evaluation, NonFiniteLogitsError, evaluate, predict_logits
-from orchestrator.training.loop import Interrupted, TrainingData, TrainingRun, TrainingSettings
+from orchestrator.training.loop import TrainingData, TrainingRun, TrainingSettings
 from orchestrator.training.precision import Precision, resolve_precision
 from orchestrator.training.pretrained import fit_pretrained, load_pretrained
+from orchestrator.training.stopping import Interrupted
 from orchestrator.training.world import SINGLE, World
 
 __all__ = [

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from orchestrator.distillation.batch import Batch
 from orchestrator.distillation.features import FeatureTerm
@@ -47,3 +49,20 @@ class Learner(nn.Module):
             for term in self._terms
         }
         return [logits, *(peer(inputs) for peer in self.peers)], losses
+
+
+@contextmanager
+def idle_norms(network: nn.Module) -> Iterator[None]:
+    """Let a network in training take a batch of no images, whose statistics its batch norms could not compute.
+
+    Those that sum over all processes stay as they are: they wait for each other.
+    """
+    norms = [module for module in network.modules() if isinstance(module, _BatchNorm) and module.training]
+    idle = [norm for norm in norms if not isinstance(norm, nn.SyncBatchNorm)]
+    for norm in idle:
+        norm.eval()
+    try:
+        yield
+    finally:
+        for norm in idle:
+            norm.train()

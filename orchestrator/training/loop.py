@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,17 +24,12 @@ from orchestrator.distillation.features import FeatureTerm
 from orchestrator.errors import CheckpointError, DataError, DivergenceError
 from orchestrator.models.taps import Tap
 from orchestrator.training.evaluate import Evaluation, NonFiniteLogitsError, evaluate
-from orchestrator.training.learner import Learner
+from orchestrator.training.learner import Learner, idle_norms
 from orchestrator.training.meter import EpochMeter
 from orchestrator.training.optim import Schedule
 from orchestrator.training.precision import Precision, autocast
+from orchestrator.training.stopping import StopSignal
 from orchestrator.training.world import SINGLE, World
-
-_POLL_INTERVAL_S = 0.2
-
-
-class Interrupted(Exception):  # noqa: N818 - a request that was followed, not an error
-    """Training was asked to stop in the middle of an epoch; the last checkpoint is where to continue."""
 
 
 @dataclass(frozen=True)
@@ -86,10 +82,11 @@ class TrainingRun:
 
     With several processes every process makes the same calls, with the same initial weights; the run itself
     averages gradients over them. The result does not depend on the number of processes, up to rounding, if no
-    norm of the student or of a connector depends on how a batch is shared.
+    norm of the student or of a connector depends on how a batch is shared; a process that a batch has no sample
+    for takes part with none. Resuming on another number of processes is continuing the same run.
 
-    `trial` names the run in errors. `should_stop` is asked between batches, at most every 0.2 s.
-    Raises `DataError` when a batch has fewer samples than there are processes.
+    `trial` names the run in errors. `should_stop` is asked between batches; all processes pass one or none does, see
+    `StopSignal`.
     """
 
     def __init__(
@@ -111,13 +108,6 @@ class TrainingRun:
         needs_teacher = (criterion.needs_teacher and not peers) or bool(features)
         if needs_teacher and teacher is None:
             raise ValueError("the criterion or a feature loss needs a teacher")
-        smallest_batch = len(data.train) % settings.batch_size or settings.batch_size
-        if smallest_batch < world.size:
-            raise DataError(
-                f"{len(data.train)} samples in batches of {settings.batch_size} leave a batch of "
-                f"{smallest_batch} for {world.size} workers",
-                hint="choose another training.batch_size or fewer workers",
-            )
         self.student = student
         self.teacher = teacher.eval() if teacher is not None and needs_teacher else None
         self.features = tuple(features)
@@ -147,8 +137,7 @@ class TrainingRun:
         self.temperatures: list[int] | None = None
         """Samples of the last epoch by temperature, in bins of equal width between the bounds; None without any."""
         self._base_rates = [group["lr"] for group in optimizer.param_groups]
-        self._should_stop = should_stop
-        self._next_poll = 0.0
+        self._stop = None if should_stop is None else StopSignal(world, should_stop)
 
     @property
     def done(self) -> bool:
@@ -172,7 +161,8 @@ class TrainingRun:
         with torch.random.fork_rng(devices=[world.device] if world.device.type == "cuda" else []):
             torch.manual_seed(_seed(settings.seed, epoch, world.rank))
             for step, batch in enumerate(batches):
-                self._stop_if_asked()
+                if self._stop is not None:
+                    self._stop.check()
                 # Taken at the step's middle, neither a warm-up's first nor a cosine's last step is idle.
                 progress = epoch + (step + 0.5) / len(batches)
                 rate = self._set_rate(progress)
@@ -227,7 +217,7 @@ class TrainingRun:
         if self._teacher_tap is not None:
             with torch.no_grad(), autocast(settings.precision, world.device):
                 logits_teacher, features_teacher = self._teacher_tap(inputs)
-        with autocast(settings.precision, world.device):
+        with autocast(settings.precision, world.device), nullcontext() if start < end else idle_norms(self._learner):
             (logits, *logits_peers), feature_losses = self._learner(inputs, features_teacher, part)
         if not self.criterion.needs_teacher:
             logits_teacher = None
@@ -283,13 +273,6 @@ class TrainingRun:
             self.best = (self.epoch + 1, seen.acc1)
         self.validation = seen
         return {names.VAL_LOSS: seen.loss, names.VAL_ACC1: seen.acc1, names.VAL_ECE: seen.ece}
-
-    def _stop_if_asked(self) -> None:
-        now = time.monotonic()
-        if self._should_stop is not None and now >= self._next_poll:
-            self._next_poll = now + _POLL_INTERVAL_S
-            if self._should_stop():
-                raise Interrupted
 
 
 def _seed(*parts: int) -> int:

@@ -49,8 +49,16 @@ class World:
         dist.all_gather(lengths, torch.tensor([len(values)], device=values.device))
         return _gather(values, [int(length) for length in lengths])
 
+    def broadcast(self, value: Any) -> Any:
+        """Rank 0's `value`, anything that pickles, for all processes; what the others pass is not looked at."""
+        if self.size == 1:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values, device=self.device)
+        return values[0]
+
     def workers(self, count: int) -> Workers:
-        """How a batch of `count` samples is spread over the processes, by `share`; needs `count` >= `size`."""
+        """How a batch of `count` samples is spread over the processes, by `share`."""
         return ALONE if self.size == 1 else _Sharing(self, count)
 
     def share_buffers(self, model: nn.Module) -> None:

@@ -1,6 +1,7 @@
 """One trial on one process, without Ray."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -10,11 +11,11 @@ from orchestrator.catalog import DATASETS
 from orchestrator.data import load_dataset
 from orchestrator.errors import CheckpointError, TeacherError
 from orchestrator.execution.job import Job
-from orchestrator.execution.session import Cache, Session
+from orchestrator.execution.session import WORTH, Cache, Session
 from orchestrator.models import parameter_count
 from orchestrator.search.plan import make_plan
 from orchestrator.search.trials import Phase
-from orchestrator.training import evaluate, load_weights, save_weights
+from orchestrator.training import evaluate, load_latest, load_weights, save_weights
 
 SPEC = {
     "name": "tiny",
@@ -95,6 +96,11 @@ def test_each_epoch_is_reported_and_on_disk_once(tmp_path, teacher):
         assert set(entry) - {"epoch"} <= names.METRICS
 
 
+@pytest.fixture
+def costly_saving(monkeypatch):
+    monkeypatch.setattr("orchestrator.execution.session.WORTH", 1e9)
+
+
 @pytest.mark.parametrize("killed_after", [(1,), (3,), (1, 1, 1)])
 def test_a_killed_trial_ends_as_if_nothing_had_happened(tmp_path, teacher, killed_after):
     whole = finish(Session(job(tmp_path, Phase.FINAL, teacher, "whole"), Cache()))
@@ -114,14 +120,12 @@ def test_a_killed_trial_ends_as_if_nothing_had_happened(tmp_path, teacher, kille
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
-def test_epochs_after_the_last_checkpoint_are_trained_again_and_kept_once(tmp_path, teacher):
+def test_epochs_after_the_last_checkpoint_are_trained_again_and_kept_once(tmp_path, teacher, costly_saving):
     slow = {"training__checkpoint_interval_s": 1000.0}
     whole = finish(Session(job(tmp_path, teacher=teacher, trial="whole", **slow), Cache()))
     session = Session(job(tmp_path, teacher=teacher, **slow), Cache())
-    session.train_epoch()
-    session.save()
-    session.train_epoch()
-    session.train_epoch()
+    for _ in range(3):
+        session.train_epoch()
     assert [entry["epoch"] for entry in on_disk(tmp_path)] == [1, 2, 3]
     assert not session.done
     # The kill cut a line short.
@@ -135,34 +139,33 @@ def test_epochs_after_the_last_checkpoint_are_trained_again_and_kept_once(tmp_pa
 
 
 def test_a_trial_without_a_checkpoint_starts_again(tmp_path):
-    alone = {"distillation__kd_weight": 0.0, "training__checkpoint_interval_s": 1000.0}
+    alone = {"distillation__kd_weight": 0.0}
     session = Session(job(tmp_path, **alone), Cache())
     session.train_epoch()
-    assert not session.done
+    shutil.rmtree(tmp_path / "t" / "checkpoints")
     again = Session(job(tmp_path, **alone), Cache())
     assert (again.training.epoch, on_disk(tmp_path)) == (0, [])
 
 
-def test_checkpoints_are_taken_at_the_interval_and_once_an_epoch(tmp_path):
-    alone = {"distillation__kd_weight": 0.0}
+def test_checkpoints_are_taken_at_the_interval_and_once_an_epoch(tmp_path, costly_saving):
     checkpoints = tmp_path / "t" / "checkpoints"
-    session = Session(job(tmp_path, **alone, training__checkpoint_interval_s=1000.0), Cache())
+    session = Session(job(tmp_path, distillation__kd_weight=0.0, training__checkpoint_interval_s=1000.0), Cache())
     session.train_epoch()
-    assert not checkpoints.exists()
-    session.save()
     (only,) = checkpoints.iterdir()
     session.save()
-    assert list(checkpoints.iterdir()) == [only]
     session.train_epoch()
+    assert list(checkpoints.iterdir()) == [only]
+    session.save()
     session.save()
     assert len(list(checkpoints.iterdir())) == 2
 
 
-def test_a_long_epoch_is_saved_whatever_the_interval(tmp_path, monkeypatch):
-    monkeypatch.setattr("orchestrator.execution.session.PATIENCE_S", 0.0)
+def test_an_epoch_that_is_worth_it_is_saved_whatever_the_interval(tmp_path, monkeypatch):
     session = Session(job(tmp_path, distillation__kd_weight=0.0, training__checkpoint_interval_s=1000.0), Cache())
     session.train_epoch()
-    assert list((tmp_path / "t" / "checkpoints").iterdir())
+    session._saved_at -= WORTH * session._saving_s
+    session.train_epoch()
+    assert load_latest(tmp_path / "t" / "checkpoints")["epoch"] == 2
 
 
 def test_the_teachers_file_is_what_students_learn_from(tmp_path, teacher):

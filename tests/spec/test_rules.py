@@ -145,10 +145,23 @@ student: {model: resnet8}
         ),
         ("resources: {num_workers: 0}\n", "resources.num_workers", 5, "must be >= 1"),
         (
-            "resources: {num_workers: 2}\n",
+            "resources: {num_workers: [4, 2]}\n",
             "resources.num_workers",
             5,
-            "data-parallel trials are not built in yet; use 1",
+            "the smallest number of workers, 4, is above the largest, 2",
+        ),
+        (
+            "resources: {num_workers: [1, 2, 3]}\n",
+            "resources.num_workers",
+            5,
+            "must be a number of workers, or the smallest and the largest number as [min, max]",
+        ),
+        ("resources: {num_workers: [0, 2]}\n", "resources.num_workers", 5, "must be >= 1"),
+        (
+            "resources: {gpus_per_worker: 1.5}\n",
+            "resources.gpus_per_worker",
+            5,
+            "must be a whole number above 1: only a single GPU can be shared",
         ),
         ("search: {num_samples: 10001}\n", "search.num_samples", 5, "must be <= 10000"),
         (

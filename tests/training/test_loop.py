@@ -17,7 +17,6 @@ from orchestrator.training import (
     Interrupted,
     TrainingData,
     TrainingSettings,
-    World,
     evaluate,
     load_latest,
     predict_logits,
@@ -335,7 +334,5 @@ def test_settings_and_data_are_checked() -> None:
             TrainingSettings(**({"epochs": 1, "batch_size": 1, "seed": 0} | changes))
     with pytest.raises(ValueError, match="needs a teacher"):
         make_run(criterion=DISTILL)
-    with pytest.raises(DataError, match="a batch of 1 for 2 workers"):
-        make_run(batch_size=50, world=World(0, 2))
     with pytest.raises(DataError, match="no val images"):
         TrainingData(images(4), images(4).take(torch.arange(0)), MEAN, STD, Augmentation(0, False))

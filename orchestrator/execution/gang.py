@@ -1,0 +1,149 @@
+"""A gang: one Ray Train run whose workers train trial after trial, seen from the trial's actor."""
+
+from __future__ import annotations
+
+import os
+import threading
+import uuid
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from orchestrator.errors import first_line
+from orchestrator.execution.cluster import quiet_settings
+from orchestrator.execution.hub import OVER, RESTARTS, Order
+from orchestrator.execution.job import FAILURE, FATAL
+from orchestrator.spec.resources import ResourcesSpec
+
+PLACEMENT_TRIES = 30
+"""Times that Ray Train looks for places for the workers, each for RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S."""
+END_S = 6.0
+"""Seconds that workers get to end; Ray kills a trial's actor that takes 10 s to end, and all that it has started."""
+
+
+NETWORK = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
+"""Variables of the driver that workers get: which network they talk through, where a node has several."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a gang is made of; plain data."""
+
+    hub: str
+    """The hub's name."""
+    workers: tuple[int, int]
+    """At least and at most."""
+    cpus: int
+    """Of each worker; `gpus` likewise."""
+    gpus: float
+    placement: str
+    """A placement strategy of Ray: PACK or SPREAD."""
+    storage: str
+    """Folder for Ray Train's own files."""
+    environment: dict[str, str]
+    """Variables that the workers get."""
+
+
+class Gang:
+    """The workers of one trial's actor; they are started when the first order is given."""
+
+    def __init__(self, terms: dict[str, Any]) -> None:
+        # What Ray Train reads, it reads in this process; on a cluster that was joined it has not been set yet.
+        quiet_settings()
+        self._terms = Terms(**terms)
+        self._hub = ray.get_actor(self._terms.hub)
+        self._key = ""
+        self._thread: threading.Thread | None = None
+        self._unplaced = False
+
+    def carry_out(self, order: Order) -> dict[str, Any]:
+        """Give an order and wait for its answer; a gang that has ended meanwhile is replaced."""
+        for _ in range(RESTARTS + 1):
+            if self._thread is None:
+                if order.save:
+                    return {}
+                self._start()
+            answer: dict[str, Any] = ray.get(self._hub.order.remote(self._key, order))
+            if OVER not in answer:
+                return answer
+            self._end()
+            if self._unplaced:
+                break
+        return {FAILURE: answer[OVER], FATAL: self._unplaced, "done": True}
+
+    def close(self) -> None:
+        """End the workers, and wait for them."""
+        if self._thread is not None:
+            ray.get(self._hub.close.remote(self._key, "its trial ended"))
+            self._end()
+
+    def _start(self) -> None:
+        self._key = uuid.uuid4().hex
+        ray.get(self._hub.open.remote(self._key))
+        self._hub.watch.remote(self._key, ray.get_runtime_context().current_actor)
+        self._thread = threading.Thread(target=self._run, args=(self._key,), name="gang", daemon=True)
+        self._thread.start()
+
+    def _end(self) -> None:
+        if self._thread is not None:
+            self._thread.join(END_S)
+        self._thread = None
+
+    def _run(self, key: str) -> None:
+        """Run the workers to their end, in a thread of its own."""
+        from ray.train import FailureConfig, RunConfig, ScalingConfig
+        from ray.train.torch import TorchConfig, TorchTrainer
+        from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
+
+        from orchestrator.execution.worker import work
+
+        mine = self._terms
+        low, high = mine.workers
+        trainer = TorchTrainer(
+            work,
+            train_loop_config={"hub": mine.hub, "gang": key, "threads": mine.cpus},
+            # NCCL refuses two processes on one GPU.
+            torch_config=TorchConfig(backend="nccl" if mine.gpus >= 1 else "gloo"),
+            scaling_config=ScalingConfig(
+                num_workers=high if low == high else (low, high),
+                use_gpu=mine.gpus > 0,
+                resources_per_worker={"CPU": mine.cpus, **({"GPU": mine.gpus} if mine.gpus else {})},
+                placement_strategy=mine.placement,
+            ),
+            run_config=RunConfig(
+                name=key,
+                storage_path=mine.storage,
+                # The hub counts what matters: how often workers died over one trial.
+                failure_config=FailureConfig(max_failures=-1, controller_failure_limit=PLACEMENT_TRIES),
+                worker_runtime_env={"env_vars": mine.environment} if mine.environment else None,
+            ),
+        )
+        reason = "its workers ended"
+        try:
+            trainer.fit()
+        except Exception as error:
+            cause = getattr(error, "controller_failure", error)
+            self._unplaced = isinstance(cause, WorkerGroupStartupTimeoutError)
+            reason = f"the workers could not be kept running: {first_line(cause)}"
+            if self._unplaced:
+                each = f"{mine.cpus} CPU" + (f" and {mine.gpus:g} GPU" if mine.gpus else "")
+                reason = f"there is no place for {low} workers of {each} each any more"
+        finally:
+            ray.get(self._hub.close.remote(key, reason))
+
+
+def terms(resources: ResourcesSpec, hub: str, storage: Path) -> dict[str, Any]:
+    """`Terms` as plain data, for trials of these resources."""
+    return asdict(
+        Terms(
+            hub=hub,
+            workers=resources.workers,
+            cpus=resources.cpus_per_worker,
+            gpus=resources.gpus_per_worker,
+            placement=resources.placement.upper(),
+            storage=str(storage / "gangs"),
+            environment={name: os.environ[name] for name in NETWORK if name in os.environ},
+        )
+    )

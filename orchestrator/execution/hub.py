@@ -1,0 +1,197 @@
+"""Where trials leave orders for their gangs, and gangs their answers; a small actor, one for a session.
+
+It belongs to the driver, so that it outlives the processes of trials and of workers, and knows what a dead one
+has left. Nobody polls: who has to wait, waits in a call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import ray
+from ray.exceptions import ActorDiedError, ActorUnavailableError
+from ray.util.placement_group import PlacementGroup, remove_placement_group
+
+from orchestrator.execution.job import FAILURE, FATAL, INTERRUPTED
+
+OVER: Final = "over"
+"""Key of an answer that no worker gave: why the gang has ended."""
+RESTARTS = 2
+"""Times that a trial goes on after its workers died, before it fails."""
+GRACE_S = 3.0
+"""After a stop, epochs that end within this time are completed; longer ones are left in the middle."""
+PATIENCE_S = 3.0
+"""Seconds that workers get, after that, to leave an epoch; what then still runs is not waited for."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a gang is to do next. It can be given again to new workers, whatever the last ones had done of it."""
+
+    job: str
+    """The trial, as `Job.to_json` gives it; workers that have another one drop that."""
+    trial: str
+    epoch: int
+    """Train until this many epochs are complete, and answer with the last one's metrics."""
+    save: bool = False
+    """Write a checkpoint of what is complete, instead of training; answered as soon as the first process has."""
+
+
+@dataclass
+class Gang:
+    """What the hub knows of one gang."""
+
+    changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+    generation: int = 0
+    """Groups of workers so far: each starts anew after a death or a change of size."""
+    size: int = 0
+    working: bool = False
+    """Whether the latest group takes orders."""
+    taken: bool = False
+    """Whether it has taken the order that is open."""
+    turn: int = 0
+    """Orders so far."""
+    order: Order | None = None
+    answer: dict[str, Any] | None = None
+    deaths: int = 0
+    """Groups that died over the trial of the last order."""
+    over: str | None = None
+    """Why the gang has ended."""
+    placement: PlacementGroup | None = None
+
+
+class Hub:
+    """The orders and answers of a session's gangs, by the gang's key."""
+
+    def __init__(self) -> None:
+        self._gangs: dict[str, Gang] = {}
+        self._stop = asyncio.Event()
+        self._hurry = asyncio.Event()
+
+    # What a trial calls.
+
+    async def open(self, key: str) -> None:
+        """Make a gang known."""
+        self._gangs[key] = Gang()
+
+    async def order(self, key: str, order: Order) -> dict[str, Any]:
+        """Give an order and wait for its answer: the result of an epoch, or what says why there is none.
+
+        The answer has the key `FAILURE` for a failure of the trial itself, `INTERRUPTED` after a stop, and
+        `OVER` where the gang has ended; to another gang the order can then be given again.
+        """
+        gang = self._gangs[key]
+        async with gang.changed:
+            if gang.order is None or gang.order.trial != order.trial:
+                gang.deaths = 0
+            gang.order, gang.answer, gang.taken = order, None, False
+            gang.turn += 1
+            gang.changed.notify_all()
+        waiting = asyncio.ensure_future(self._until(gang, lambda: gang.answer is not None or gang.over is not None))
+        hurry = asyncio.ensure_future(self._hurry.wait())
+        await asyncio.wait((waiting, hurry), return_when=asyncio.FIRST_COMPLETED)
+        if not waiting.done() and gang.taken:
+            await asyncio.wait((waiting,), timeout=PATIENCE_S)
+        for task in (waiting, hurry):
+            task.cancel()
+        if gang.answer is not None:
+            return gang.answer
+        return {INTERRUPTED: True} if gang.over is None else {OVER: gang.over}
+
+    async def close(self, key: str, reason: str) -> None:
+        """End a gang: its workers are told when they next ask, and its open order is answered with the reason."""
+        if (gang := self._gangs.get(key)) is not None:
+            async with gang.changed:
+                gang.over = gang.over or reason
+                gang.changed.notify_all()
+
+    async def watch(self, key: str, trial: Any) -> None:
+        """Hold a call to a trial's actor, which fails when that dies: what its gang has left then goes."""
+        gang = self._gangs[key]
+        try:
+            while gang.over is None:
+                with contextlib.suppress(ActorUnavailableError):
+                    await trial.alive.remote()
+                await asyncio.sleep(1)
+        except ActorDiedError:
+            await self.close(key, "the trial's process died")
+            if gang.placement is not None:
+                # Its own process would have removed it, and is gone, too.
+                remove_placement_group(gang.placement)
+        self._gangs.pop(key, None)
+
+    # What workers call.
+
+    async def enlist(self, key: str, size: int, placement: PlacementGroup | None) -> int:
+        """The first process of a new group of workers brings it in; returns the group's generation."""
+        gang = self._gangs[key]
+        async with gang.changed:
+            grown = size > gang.size > 0
+            if gang.order is not None and gang.answer is None and gang.taken and not grown:
+                gang.deaths += 1
+                if gang.deaths > RESTARTS:
+                    gang.answer = {FAILURE: f"its workers died {gang.deaths} times", FATAL: False}
+            gang.generation += 1
+            gang.size, gang.placement, gang.working, gang.taken = size, placement, True, False
+            gang.changed.notify_all()
+            return gang.generation
+
+    async def next(self, key: str, generation: int, turn: int) -> tuple[int, Order] | None:
+        """Wait for an order after the one of this turn; None for a worker whose time is over."""
+        gang = self._gangs.get(key)
+        if gang is None:
+            return None
+
+        def dismissed() -> bool:
+            return gang.over is not None or gang.generation != generation or not gang.working
+
+        def called() -> bool:
+            return gang.order is not None and gang.answer is None and gang.turn > turn
+
+        await self._until(gang, lambda: dismissed() or called())
+        if dismissed() or gang.order is None:
+            return None
+        gang.taken = True
+        return gang.turn, gang.order
+
+    async def answer(self, key: str, turn: int, result: dict[str, Any], *, in_step: bool = True) -> None:
+        """Answer the order of a turn; the first answer counts.
+
+        `in_step` is False where the workers may wait for one that has failed: the group then gets no more orders.
+        """
+        if (gang := self._gangs.get(key)) is None:
+            return
+        async with gang.changed:
+            if gang.turn == turn and gang.answer is None:
+                gang.answer = result
+            gang.working = gang.working and in_step
+            gang.changed.notify_all()
+
+    async def stopping(self) -> None:
+        """Wait until an epoch that is not complete is to be left."""
+        await self._hurry.wait()
+
+    # What the driver calls.
+
+    async def stop(self) -> None:
+        """The session is interrupted."""
+        if not self._stop.is_set():
+            self._stop.set()
+            await asyncio.sleep(GRACE_S)
+            self._hurry.set()
+
+    async def _until(self, gang: Gang, condition: Callable[[], bool]) -> None:
+        async with gang.changed:
+            await gang.changed.wait_for(condition)
+
+
+def start_hub(name: str) -> Any:
+    """A hub on this node, found by its name for as long as this process lives."""
+    node = ray.get_runtime_context().get_node_id()
+    # Workers of several gangs wait in it, each with two calls.
+    options = {"num_cpus": 0, "max_concurrency": 10_000, "max_restarts": -1}
+    return ray.remote(Hub).options(name=name, label_selector={"ray.io/node-id": node}, **options).remote()
