@@ -42,7 +42,7 @@ class StopSignal:
             self._asked_at = now
             said[0] = int(self._should_stop())
             # It grows step by step: a few quick batches say little about those to come.
-            said[1] = max(1, min(int(due), 2 * self._stride))
+            said[1] = max(1, min(round(due), 2 * self._stride))
         stop, self._stride = self._world.sum(said).tolist()
         self._left = self._stride
         if stop:
