@@ -179,7 +179,7 @@ class Driver:
         self._deaths[record.trial.id] += 1
         again = self._deaths[record.trial.id] <= RESTARTS
         record.status = Status.INTERRUPTED if again else Status.FAILED
-        record.reason = f"its process died ({reason})"
+        record.reason, record.died = f"its process died ({reason})", True
         if not again:
             record.reason += f", {RESTARTS + 1} times"
         self._close(record)

@@ -7,6 +7,7 @@ records of earlier sessions it goes on where they ended.
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
@@ -50,6 +51,9 @@ class Agenda:
     Teachers come first, and a variant waits for its own alone. Search trials then alternate between
     the variants, so that a search that is cut short is still fair. When a variant's search has
     ended, its best configuration is run on the final seeds.
+
+    `records` is the truth; the counts beside it follow each change, so that `next` costs the same
+    however many trials there are.
     """
 
     def __init__(
@@ -70,9 +74,19 @@ class Agenda:
         self._ready = set(ready_teachers)
         self._out_of_budget = out_of_budget
         self._resume = [record.trial for record in self.records.values() if not record.status.ended]
+        self._running: dict[str, Record] = {}
+        self._begun: Counter[tuple[Phase, str]] = Counter()
+        """Trials that were ever handed out, by phase and variant."""
+        self._ended: Counter[tuple[Phase, str]] = Counter()
+        self._failures = 0
+        for record in self.records.values():
+            self._begun[_group(record.trial)] += 1
+            self._count_end(record)
+        self._winners: dict[str, Record | None] = {}
+        """The best trials of the variants whose search is over."""
         self._samplers: dict[str, Sampler] = {}
         for arm in plan.arms:
-            past = self._of(Phase.SEARCH, arm.name)
+            past = self._search_of(arm.name)
             if arm.points is not None:
                 self._samplers[arm.name] = PlannedSampler(itertools.islice(arm.points, len(past), None))
                 continue
@@ -85,13 +99,18 @@ class Agenda:
         """The trial to start now; None when there is none, or none before a running one ends."""
         trial = self._interrupted() or self._teacher() or self._search() or self._final()
         if trial is not None:
-            record = self.records.setdefault(trial.id, Record(trial))
-            record.status, record.reason = Status.RUNNING, None
+            if trial.id not in self.records:
+                self.records[trial.id] = Record(trial)
+                self._begun[_group(trial)] += 1
+            record = self._running[trial.id] = self.records[trial.id]
+            record.status, record.reason, record.died = Status.RUNNING, None, False
         return trial
 
     def finish(self, record: Record) -> None:
-        """Take in a trial's outcome; one that was interrupted is handed out again."""
+        """Take in a running trial's outcome; one that was interrupted is handed out again."""
+        del self._running[record.trial.id]
         self.records[record.trial.id] = record
+        self._count_end(record)
         if not record.status.ended:
             self._resume.append(record.trial)
         if record.trial.phase is Phase.TEACHER and record.status is Status.FINISHED:
@@ -101,27 +120,30 @@ class Agenda:
 
     @property
     def running(self) -> list[Record]:
-        return [record for record in self.records.values() if record.status is Status.RUNNING]
+        return list(self._running.values())
 
     @property
     def budget_spent(self) -> bool:
         """Whether the spec's limits forbid more search trials."""
         limit = self.plan.spec.budget.max_failures
-        failures = sum(record.status is Status.FAILED for record in self.records.values())
-        return self._out_of_budget() or (limit is not None and failures >= limit)
+        return self._out_of_budget() or (limit is not None and self._failures >= limit)
 
     def best(self, variant: str) -> Record | None:
         """The variant's best search trial by the spec's metric, one that ran to its end if there is one."""
-        return best_record(self._of(Phase.SEARCH, variant), self.plan.spec.search)
+        return best_record(self._search_of(variant), self.plan.spec.search)
 
     def _interrupted(self) -> Trial | None:
         for position, trial in enumerate(self._resume):
+            if trial.phase is Phase.TEACHER and trial.variant not in self._wanted(lambda key: False):
+                continue
             if self._ready.issuperset(source.key for source in self.plan.sources_of(trial) if source.key is not None):
                 return self._resume.pop(position)
         return None
 
     def _teacher(self) -> Trial | None:
-        for key in self.plan.teachers_wanting(self.plan.unfinished(self.records), self._ready.__contains__):
+        if self._ready.issuperset(self.plan.teachers):
+            return None
+        for key in self._wanted(self._ready.__contains__):
             trial = self.plan.teacher_trial(key)
             if trial.id not in self.records and self._ready.issuperset(self.plan.teachers[key].after):
                 return trial
@@ -130,8 +152,8 @@ class Agenda:
     def _search(self) -> Trial | None:
         if self.budget_spent:
             return None
-        for arm in sorted(self.plan.arms, key=lambda arm: len(self._of(Phase.SEARCH, arm.name))):
-            index = len(self._of(Phase.SEARCH, arm.name))
+        for arm in sorted(self.plan.arms, key=lambda arm: self._begun[Phase.SEARCH, arm.name]):
+            index = self._begun[Phase.SEARCH, arm.name]
             if index >= arm.count or not self._has_teacher(arm):
                 continue
             params = self._samplers[arm.name].suggest(self.plan.search_trial(arm, index, {}).id)
@@ -141,25 +163,53 @@ class Agenda:
 
     def _final(self) -> Trial | None:
         for arm in self.plan.arms:
-            search = self._of(Phase.SEARCH, arm.name)
-            complete = len(search) >= arm.count or self.budget_spent
-            if not complete or any(not record.status.ended for record in search):
+            index = self._begun[Phase.FINAL, arm.name]
+            if index >= self.plan.spec.search.final_seeds or not self._has_teacher(arm):
                 continue
-            best = self.best(arm.name)
-            index = len(self._of(Phase.FINAL, arm.name))
-            if best is not None and index < self.plan.spec.search.final_seeds and self._has_teacher(arm):
-                return self.plan.final_trial(arm, index, best.trial.params)
+            winner = self._winner(arm)
+            if winner is not None:
+                return self.plan.final_trial(arm, index, winner.trial.params)
         return None
+
+    def _winner(self, arm: Arm) -> Record | None:
+        """The best trial of a search that is over; None where it is not, or has no result."""
+        group = (Phase.SEARCH, arm.name)
+        if self._ended[group] < self._begun[group] or not (self._begun[group] >= arm.count or self.budget_spent):
+            return None
+        if arm.name not in self._winners:
+            self._winners[arm.name] = self.best(arm.name)
+        return self._winners[arm.name]
+
+    def _wanted(self, there: Callable[[str], bool]) -> list[str]:
+        """Keys of the teachers that students who may still be run need, but for those that are there."""
+        return self.plan.teachers_wanting(filter(self._has_students_left, self.plan.arms), there)
+
+    def _has_students_left(self, arm: Arm) -> bool:
+        """Whether students of the arm are under way or to come; a spent budget leaves it what its search has begun."""
+        search, final = (Phase.SEARCH, arm.name), (Phase.FINAL, arm.name)
+        if self._ended[search] < self._begun[search] or self._ended[final] < self._begun[final]:
+            return True
+        if self._begun[search] < arm.count and not self.budget_spent:
+            return True
+        return self._ended[final] < self.plan.spec.search.final_seeds and self._winner(arm) is not None
 
     def _has_teacher(self, arm: Arm) -> bool:
         return self._ready.issuperset(arm.teacher_keys)
 
-    def _of(self, phase: Phase, variant: str) -> list[Record]:
-        return [r for r in self.records.values() if r.trial.phase is phase and r.trial.variant == variant]
+    def _search_of(self, variant: str) -> list[Record]:
+        return [r for r in self.records.values() if r.trial.phase is Phase.SEARCH and r.trial.variant == variant]
+
+    def _count_end(self, record: Record) -> None:
+        self._ended[_group(record.trial)] += record.status.ended
+        self._failures += record.status is Status.FAILED
 
     def _tell(self, record: Record) -> None:
         value = record.metrics.get(self.plan.spec.search.metric) if record.status.has_result else None
         self._samplers[record.trial.variant].tell(record.trial.id, record.trial.params, value)
+
+
+def _group(trial: Trial) -> tuple[Phase, str]:
+    return trial.phase, trial.variant
 
 
 def best_record(records: Iterable[Record], search: SearchSpec) -> Record | None:

@@ -27,9 +27,11 @@ def anything_left(
     """Whether a next session would run a trial that can work.
 
     `stored` tells whether a teacher's weights exist, `out_of_budget` that the spec's time is spent. What needs
-    a teacher whose training failed cannot work, though a next session tries that again.
+    a teacher whose training failed cannot work, though a next session tries that again; where its process died,
+    that is worth a session.
     """
-    failed = {r.trial.variant for r in records.values() if r.trial.phase is Phase.TEACHER and r.status is Status.FAILED}
+    teachers = [record for record in records.values() if record.trial.phase is Phase.TEACHER]
+    failed = {record.trial.variant for record in teachers if record.status is Status.FAILED and not record.died}
     blocked = {arm.name for arm in plan.arms if failed.intersection(plan.teachers_wanting([arm], stored))}
     agenda = Agenda(plan, lambda arm, drawn: _Anything(), records, plan.teachers, lambda: out_of_budget)
     return not records or any(trial.variant not in blocked for trial in iter(agenda.next, None))

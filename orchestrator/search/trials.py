@@ -68,6 +68,8 @@ class Record:
     """Time from start to end, over all attempts."""
     reason: str | None = None
     """One line on why it failed or was stopped."""
+    died: bool = False
+    """Whether its process ended instead of telling why, as where memory ran out: another time it may live."""
 
 
 def created(trial: Trial) -> dict[str, Any]:

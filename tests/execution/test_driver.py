@@ -71,6 +71,7 @@ def test_a_trial_whose_process_died_is_started_again_and_fails_in_the_end(driver
         ended = attempt == RESTARTS
         assert records(driver)["alone-000"].status is (Status.FAILED if ended else Status.INTERRUPTED)
     assert "3 times" in (records(driver)["alone-000"].reason or "")
+    assert records(driver)["alone-000"].died
     assert driver.next("tune-last") is None
 
 
@@ -81,7 +82,7 @@ def test_a_trial_that_was_started_again_ends_as_any_other(driver: Driver) -> Non
     driver.on_result("b", epoch(2))
     driver.on_end("b")
     record = records(driver)["alone-000"]
-    assert (record.status, record.reason, record.epochs) == (Status.FINISHED, None, 2)
+    assert (record.status, record.reason, record.died, record.epochs) == (Status.FINISHED, None, False, 2)
     assert start(driver, "c") == "alone-final-1"
 
 

@@ -48,6 +48,10 @@ def finished(trial: Trial) -> Record:
     return Record(trial, Status.FINISHED, {"val/acc1": formula(trial)}, epochs=5)
 
 
+def failed(trial: Trial) -> Record:
+    return Record(trial, Status.FAILED, {"val/acc1": 99.9}, epochs=1, reason="broken")
+
+
 class CrashError(Exception):
     """The process is gone."""
 

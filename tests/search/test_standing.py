@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pytest
-from fake_runs import THREE_ARMS, CrashError, FakeRunner, finished, plan_of
+from fake_runs import THREE_ARMS, TWO_ARMS, CrashError, FakeRunner, finished, plan_of
 
 from orchestrator.search.plan import Plan
 from orchestrator.search.standing import anything_left
@@ -74,6 +74,21 @@ def test_a_failed_teacher_ends_what_needs_it_unless_it_is_made_elsewhere() -> No
     assert {record.trial.variant for record in records.values()} == {"alone", *plan.teachers}
     assert not anything_left(plan, records, absent)
     assert anything_left(plan, records, stored)
+
+
+def test_a_teacher_whose_process_died_is_worth_another_session() -> None:
+    plan = plan_of(TWO_ARMS)
+
+    def dying(trial: Trial) -> Record:
+        return Record(trial, Status.FAILED, reason="its process died", died=True)
+
+    runner = FakeRunner(plan, outcome=dying).run()
+    assert [trial.phase for trial in runner.started] == [Phase.TEACHER]
+    assert anything_left(plan, replay(runner.events), absent)
+    again = FakeRunner(plan, runner.events).run()
+    assert len(again.started) == plan.total_trials
+    assert not any(record.died for record in replay(again.events).values())
+    assert not anything_left(plan, replay(again.events), absent)
 
 
 def test_a_spent_budget_leaves_the_final_runs_alone() -> None:
