@@ -44,9 +44,9 @@ def save_checkpoint(folder: Path, state: Mapping[str, Any], keep: int = 2) -> Pa
 
 
 def load_latest(folder: Path) -> dict[str, Any] | None:
-    """The state in the newest intact checkpoint, its tensors on the CPU; None when there is no checkpoint.
+    """The state in the newest intact checkpoint, its tensors on the CPU; None when there is none: begin anew.
 
-    Warns of each damaged file that it passes over; raises `CheckpointError` when all are damaged.
+    Warns of each damaged file, by its path.
     """
     paths = _checkpoints(folder)
     for path in paths:
@@ -54,11 +54,8 @@ def load_latest(folder: Path) -> dict[str, Any] | None:
         digest, content = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
         if hashlib.sha256(content).digest() == digest:
             return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        warnings.warn(f"checkpoint {path} is damaged; trying the one before", stacklevel=2)
-    if paths:
-        raise CheckpointError(
-            f"every checkpoint in {folder} is damaged", hint="remove the folder to start the run again"
-        )
+        instead = "the run starts from its beginning" if path == paths[-1] else "trying the one before"
+        warnings.warn(f"checkpoint {path} is damaged; {instead}", stacklevel=2)
     return None
 
 

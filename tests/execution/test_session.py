@@ -147,6 +147,22 @@ def test_a_trial_without_a_checkpoint_starts_again(tmp_path):
     assert (again.training.epoch, on_disk(tmp_path)) == (0, [])
 
 
+def test_a_trial_whose_checkpoints_are_all_damaged_starts_again(tmp_path, teacher):
+    whole = finish(Session(job(tmp_path, teacher=teacher, trial="whole"), Cache()))
+    killed = Session(job(tmp_path, teacher=teacher), Cache())
+    for _ in range(3):
+        killed.train_epoch()
+    files = list((tmp_path / "t" / "checkpoints").iterdir())
+    for file in files:
+        file.write_bytes(file.read_bytes()[:-1])
+    with pytest.warns(UserWarning, match="is damaged") as caught:
+        again = Session(job(tmp_path, teacher=teacher), Cache())
+    assert all(any(str(file) in str(warning.message) for warning in caught) for file in files)
+    assert len(files) == 2
+    finish(again)
+    assert without_times(on_disk(tmp_path)) == without_times(whole)
+
+
 def test_checkpoints_are_taken_at_the_interval_and_once_an_epoch(tmp_path, costly_saving):
     checkpoints = tmp_path / "t" / "checkpoints"
     session = Session(job(tmp_path, distillation__kd_weight=0.0, training__checkpoint_interval_s=1000.0), Cache())

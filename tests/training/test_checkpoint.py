@@ -41,7 +41,7 @@ def _flip_a_byte(content: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("damage", [_flip_a_byte, lambda content: content[:-1], lambda content: b""])
-def test_a_damaged_file_falls_back_to_the_one_before(tmp_path: Path, damage: object) -> None:
+def test_a_damaged_file_falls_back_to_the_one_before_or_to_the_beginning(tmp_path: Path, damage: object) -> None:
     older, newer = (save_checkpoint(tmp_path, _state(epoch)) for epoch in (1, 2))
     newer.write_bytes(damage(newer.read_bytes()))
     with pytest.warns(UserWarning, match=str(newer)):
@@ -49,11 +49,16 @@ def test_a_damaged_file_falls_back_to_the_one_before(tmp_path: Path, damage: obj
     assert loaded is not None
     assert loaded["epoch"] == 1
     older.write_bytes(damage(older.read_bytes()))
-    with (
-        pytest.warns(UserWarning, match="is damaged"),
-        pytest.raises(CheckpointError, match="every checkpoint"),
-    ):
-        load_latest(tmp_path)
+    with pytest.warns(UserWarning, match="is damaged") as caught:
+        assert load_latest(tmp_path) is None
+    assert [str(warning.message) for warning in caught] == [
+        f"checkpoint {newer} is damaged; trying the one before",
+        f"checkpoint {older} is damaged; the run starts from its beginning",
+    ]
+    save_checkpoint(tmp_path, _state(3))
+    again = load_latest(tmp_path)
+    assert again is not None
+    assert again["epoch"] == 3
 
 
 def test_a_kill_while_writing_leaves_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
