@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from types import TracebackType
 from typing import Self
 
@@ -24,6 +25,8 @@ from orchestrator.store.home import Home
 HEARTBEAT_S = 10.0
 """Seconds after which a plain view says something even if no trial has ended."""
 
+ROWS = 20
+"""Running trials that the live table shows one by one: to draw a thousand takes longer than there is between draws."""
 
 STAGES = {
     Phase.TEACHER: "stage 0: teacher",
@@ -49,6 +52,11 @@ class View(Watcher):
         self.found: list[str] = []
         """A line for each teacher that was found again."""
         self.records: dict[str, Record] = {}
+        self._open: dict[str, Record] = {}
+        """Those that have not ended; with what follows, a view costs the same however many have."""
+        self._ended: Counter[Status] = Counter()
+        self._epochs_ended = 0
+        """Epochs of the students that have ended, of those that were cut short all."""
         self.concurrency = 1
         self.interrupted = False
         self._heard = False
@@ -71,11 +79,14 @@ class View(Watcher):
     def on_plan(self, plan: Plan, records: dict[str, Record], concurrency: int) -> None:
         self.records, self.concurrency = dict(records), concurrency
         self._find_teachers(plan)
+        self._open, self._ended, self._epochs_ended = {}, Counter(), 0
+        for record in records.values():
+            self._count(record)
         self._seen = {key: record.epochs for key, record in records.items()}
 
     def on_start(self, record: Record) -> None:
         self.loading = not self._heard
-        self.records[record.trial.id] = record
+        self.records[record.trial.id] = self._open[record.trial.id] = record
         if self.plan is not None and record.trial.phase is Phase.TEACHER:
             # Its weights have gone since they were found.
             self._find_teachers(self.plan)
@@ -92,6 +103,7 @@ class View(Watcher):
     def on_end(self, record: Record) -> None:
         self.loading, self._heard = False, True
         self.records[record.trial.id] = record
+        self._count(record)
 
     def on_interrupt(self) -> None:
         self.interrupted = True
@@ -102,23 +114,30 @@ class View(Watcher):
             return self.saving()
         if self.loading:
             return LOADING
-        phases = {record.trial.phase for record in self.records.values() if record.status is Status.RUNNING}
+        phases = {record.trial.phase for record in self.running}
         otherwise = "finishing" if self._heard else self.stage
         return " and ".join(text for phase, text in STAGES.items() if phase in phases) or otherwise
 
     def saving(self) -> str:
         """What happens after a first Ctrl-C."""
-        running = sum(record.status is Status.RUNNING for record in self.records.values())
+        running = len(self.running)
         what = f"saving {running} running trial{'s' if running != 1 else ''}" if running else "stopping"
         return f"{what}; Ctrl-C again ends at once"
 
     def counts(self) -> str:
         """How many trials ended which way, of how many."""
-        by_status = {status: sum(r.status is status for r in self.records.values()) for status in Status}
-        ended = sum(count for status, count in by_status.items() if status.ended)
-        parts = [f"{ended}/{self.total} trials", f"{by_status[Status.RUNNING]} running"]
-        parts += [f"{by_status[s]} {s}" for s in (Status.FAILED, Status.STOPPED) if by_status[s]]
+        parts = [f"{self.ended}/{self.total} trials", f"{len(self.running)} running"]
+        parts += [f"{self._ended[s]} {s}" for s in (Status.FAILED, Status.STOPPED) if self._ended[s]]
         return ", ".join(parts)
+
+    @property
+    def running(self) -> list[Record]:
+        return [record for record in self._open.values() if record.status is Status.RUNNING]
+
+    @property
+    def ended(self) -> int:
+        """Trials that have ended, in this session or before."""
+        return self._ended.total()
 
     @property
     def total(self) -> int:
@@ -132,16 +151,23 @@ class View(Watcher):
         """From the rate of student-epochs so far; None before there is one, and where nothing is left."""
         if self.plan is None or self._first_epoch is None or self._epochs_seen < 10:
             return None
-        done_or_cut = 0
-        for record in self.records.values():
-            if record.trial.phase is not Phase.TEACHER:
-                whole = self.plan.by_name[record.trial.variant].max_epochs
-                done_or_cut += whole if record.status.ended else record.epochs
+        begun = sum(record.epochs for record in self._open.values() if record.trial.phase is not Phase.TEACHER)
+        done_or_cut = self._epochs_ended + begun
         left = max(self.plan.student_epochs - done_or_cut, 0)
         return left * (time.monotonic() - self._first_epoch) / self._epochs_seen if left else None
 
     def results(self) -> Results | None:
         return Results(self.plan.spec, self.records) if self.plan else None
+
+    def _count(self, record: Record) -> None:
+        """Take in what has become of a trial."""
+        if not record.status.ended:
+            self._open[record.trial.id] = record
+            return
+        self._open.pop(record.trial.id, None)
+        self._ended[record.status] += 1
+        if self.plan is not None and record.trial.phase is not Phase.TEACHER:
+            self._epochs_ended += self.plan.by_name[record.trial.variant].max_epochs
 
     def _find_teachers(self, plan: Plan) -> None:
         self.plan = plan.finding(self.records, self.home.has_teacher)
@@ -204,6 +230,7 @@ class LiveView(View):
 
     def __init__(self, console: Console, home: Home) -> None:
         super().__init__(console, home)
+        self._compared: tuple[int, Table] | None = None
         # What others print to stdout and stderr belongs in the log, not above the table.
         self._live = Live(
             get_renderable=self._draw,
@@ -237,13 +264,18 @@ class LiveView(View):
             f" {self.counts()}, {clock(self.elapsed())} elapsed"
             + (f", about {clock(left)} left" if left is not None else "")
         )
-        ended = sum(record.status.ended for record in self.records.values())
         bar = Table.grid()
-        bar.add_row(ProgressBar(total=self.total, completed=ended, width=60))
+        bar.add_row(ProgressBar(total=self.total, completed=self.ended, width=60))
         found = [Text(line, style="dim") for line in self.found]
         return Group(head, bar, *found, self._variants(), self._running())
 
     def _variants(self) -> Table:
+        """The comparison so far, made anew when a trial has ended."""
+        if self._compared is None or self._compared[0] != self.ended:
+            self._compared = self.ended, self._compare()
+        return self._compared[1]
+
+    def _compare(self) -> Table:
         plan, results = self.plan, self.results()
         table = Table(box=None, pad_edge=False, header_style="dim")
         if plan is None or results is None:
@@ -266,15 +298,17 @@ class LiveView(View):
 
     def _running(self) -> Table:
         table = Table(box=None, pad_edge=False, show_header=False)
-        for record in self.records.values():
-            if record.status is Status.RUNNING and self.plan is not None:
-                epochs = self._epochs(record)
-                table.add_row(
-                    f"[cyan]{escape(record.trial.id)}[/]",
-                    ProgressBar(total=epochs, completed=record.epochs, width=20),
-                    f"epoch {record.epochs}/{epochs}",
-                    _value(record),
-                )
+        running = self.running
+        for record in running[:ROWS]:
+            epochs = self._epochs(record)
+            table.add_row(
+                f"[cyan]{escape(record.trial.id)}[/]",
+                ProgressBar(total=epochs, completed=record.epochs, width=20),
+                f"epoch {record.epochs}/{epochs}",
+                _value(record),
+            )
+        if len(running) > ROWS:
+            table.add_row(f"and {len(running) - ROWS} more")
         return table
 
     def _epochs(self, record: Record) -> int:

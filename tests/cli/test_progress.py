@@ -10,7 +10,7 @@ import pytest
 from experiments_on_disk import ALONE_TOTAL, failed, plan_of, search, store_teacher, teacher, whole
 from rich.console import Console
 
-from orchestrator.cli.progress import LOADING, LiveView, PlainView
+from orchestrator.cli.progress import LOADING, ROWS, LiveView, PlainView
 from orchestrator.search.trials import Record, Status
 from orchestrator.store.home import Home
 
@@ -151,3 +151,37 @@ def test_the_live_table_cuts_off_the_values_alone(home: Home, width: int) -> Non
     row = next(line for line in text.splitlines() if line.startswith("la-ps+dtd-flsw"))
     assert row.split()[:6] == ["la-ps+dtd-flsw", "2/2", "91.00", "81.00", "±", "1.00"]
     assert "kd-final-3" in text
+
+
+def test_trials_of_earlier_sessions_and_interrupted_ones_are_counted_once(home: Home, plain: PlainView) -> None:
+    plan = plan_of()
+    before = [search(plan, "kd", 0), failed(search(plan, "kd", 1), "NaN"), search(plan, "alone", 0)]
+    before[2].status = Status.INTERRUPTED
+    plain.on_plan(plan, {record.trial.id: record for record in before}, 2)
+    total = ALONE_TOTAL + 1
+    assert plain.counts() == f"2/{total} trials, 0 running, 1 failed"
+    again = replace(before[2], status=Status.RUNNING)
+    plain.on_start(again)
+    plain.on_start(running(search(plan, "alone", 1)))
+    assert plain.counts() == f"2/{total} trials, 2 running, 1 failed"
+    again.status = Status.INTERRUPTED
+    plain.on_end(again)
+    assert plain.counts() == f"2/{total} trials, 1 running, 1 failed"
+    again.status = Status.RUNNING
+    plain.on_start(again)
+    again.status = Status.FINISHED
+    plain.on_end(again)
+    assert plain.counts() == f"3/{total} trials, 1 running, 1 failed"
+
+
+def test_of_very_many_running_trials_the_first_are_shown(home: Home) -> None:
+    plan = plan_of(search__num_samples=ROWS)
+    view = live(home)
+    view.on_plan(plan, {}, 2 * ROWS)
+    for variant in ("alone", "kd"):
+        for index in range(ROWS):
+            view.on_start(running(search(plan, variant, index)))
+    text = drawn(view)
+    assert f"alone-{ROWS - 1:03d}" in text
+    assert "kd-000" not in text
+    assert f"and {ROWS} more" in text
