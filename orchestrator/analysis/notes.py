@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from statistics import fmean
 
 from orchestrator import names
+from orchestrator.analysis.comparisons import verdict
 from orchestrator.analysis.results import Results, VariantResult
-from orchestrator.analysis.statistics import MIN_FOR_INTERVAL, overlap
+from orchestrator.analysis.statistics import MIN_FOR_INTERVAL
 from orchestrator.search.standing import State
 from orchestrator.search.teachers import teaching
 from orchestrator.search.trials import Phase, Record, Status
@@ -25,7 +27,7 @@ Found = Mapping[str, float | None]
 
 def verdicts(results: Results, found: Found) -> list[str]:
     """What the comparison shows, and what speaks against its worth."""
-    return [*_difference(results.variants), *_weak_teachers(results, found)]
+    return [*_differences(results), *_weak_teachers(results, found)]
 
 
 def notes(results: Results, found: Found, state: State) -> list[str]:
@@ -62,21 +64,14 @@ def _several(ids: list[str]) -> str:
     return f"{len(ids)} trials failed ({', '.join(ids[:MAX_NAMES])}{more})"
 
 
-def _difference(arms: list[VariantResult]) -> list[str]:
-    tests = {arm.name: arm.test for arm in arms if arm.test}
-    intervals = {name: test.interval for name, test in tests.items() if test.interval}
-    if len(intervals) < 2:
-        return []
-    if overlap(list(intervals.values())):
-        whose = "all variants" if len(intervals) == len(arms) else " and ".join(intervals)
-        return [f"No difference shown: the 95% intervals of {whose} overlap."]
-    best = max(intervals, key=lambda name: tests[name].mean)
-    apart = [name for name in intervals if not overlap([intervals[name], intervals[best]])]
-    tied = [name for name in intervals if name != best and name not in apart]
-    if not apart:
-        return [f"The 95% interval of {best} overlaps with all others: it is not shown to be the best."]
-    rest = f", and overlaps with {', '.join(tied)}" if tied else ""
-    return [f"The 95% interval of {best} lies above {', '.join(apart)}{rest}."]
+def _differences(results: Results) -> list[str]:
+    tested = {arm.name for arm in results.variants if arm.by_seed}
+    alone = dict.fromkeys(other for name, other in results.references.items() if name in tested and other not in tested)
+    lacking = [
+        f"Nothing is compared with {name}, which has no final run with a result; --reference takes another variant."
+        for name in alone
+    ]
+    return [*verdict(results.comparisons), *lacking]
 
 
 def _weak_teachers(results: Results, found: Found) -> list[str]:
@@ -155,20 +150,28 @@ def _mistakes(results: Results) -> list[str]:
     if not students:
         return []
     runs = _runs(results.spec)
-    told: dict[str, str] = {}
-    for record in students:
-        images, wrong = runs[record.trial.variant].data.train_samples, record.metrics[names.ADJUSTMENT_WRONG]
-        share = f" of {images} training images ({100 * wrong / images:.1f} %)" if images else " training images"
-        told[record.trial.variant] = f"{wrong:.0f}{share}"
+    told = {
+        name: _wrong([r for r in students if r.trial.variant == name], runs[name].data.train_samples)
+        for name in dict.fromkeys(record.trial.variant for record in students)
+    }
     if not any(record.metrics[names.ADJUSTMENT_WRONG] for record in students):
         return ["The teacher was right on every training image: logits adjustment had nothing to act on."]
     acts = "logits adjustment acts on those alone."
     if len({_teaching(runs[variant]) for variant in told}) == 1:
-        return [f"The teacher was wrong on {list(told.values())[-1]} in an epoch; {acts}"]
+        images = runs[students[0].trial.variant].data.train_samples
+        return [f"The teacher was wrong on {_wrong(students, images)} in an epoch; {acts}"]
     return [
         f"Teachers were wrong, in an epoch, on those images; {acts}",
         *(f"  {variant}: {text}" for variant, text in told.items()),
     ]
+
+
+def _wrong(records: list[Record], images: int | None) -> str:
+    """Training images that the teacher was wrong on in the last epoch, on average over final runs if there are any."""
+    finals = [record for record in records if record.trial.phase is Phase.FINAL]
+    wrong = fmean(record.metrics[names.ADJUSTMENT_WRONG] for record in finals or records)
+    share = f" of {images} training images ({100 * wrong / images:.1f} %)" if images else " training images"
+    return f"{wrong:.0f}{share}"
 
 
 def _teaching(run: RunSpec) -> str:

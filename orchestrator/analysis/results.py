@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestrator import names
+from orchestrator.analysis import pareto, rows
+from orchestrator.analysis.comparisons import Comparison, compared, corrected, references, verdict
+from orchestrator.analysis.formats import format_values
 from orchestrator.analysis.statistics import Summary, summarise
 from orchestrator.search.agenda import best_record
 from orchestrator.search.trials import Phase, Record, Status
 from orchestrator.spec.experiment import ExperimentSpec
 from orchestrator.spec.variants import variant_specs
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 @dataclass(frozen=True)
@@ -42,10 +46,15 @@ class VariantResult:
             return format_values(self.params) or "none searched"
         return "all trials failed" if set(self.statuses) == {Status.FAILED} else "-"
 
+    @property
+    def by_seed(self) -> dict[int, float]:
+        """Test accuracy in percent of each final run, by its seed."""
+        return {r.trial.seed: r.metrics[names.TEST_ACC1] for r in self.finals if names.TEST_ACC1 in r.metrics}
+
     @cached_property
     def test(self) -> Summary | None:
         """Test accuracy in percent over the final seeds."""
-        return summarise([r.metrics[names.TEST_ACC1] for r in self.finals if names.TEST_ACC1 in r.metrics])
+        return summarise([*self.by_seed.values()])
 
     @cached_property
     def val(self) -> Summary | None:
@@ -54,16 +63,52 @@ class VariantResult:
 
 
 class Results:
-    """What an experiment has found so far."""
+    """What an experiment has found so far.
 
-    def __init__(self, spec: ExperimentSpec, records: Mapping[str, Record]) -> None:
+    `reference` names the variant that the others are compared with, in place of the spec's.
+    """
+
+    def __init__(self, spec: ExperimentSpec, records: Mapping[str, Record], reference: str | None = None) -> None:
         self.spec = spec
         self.records = list(records.values())
+        self.references = references(spec, reference)
+        """By variant: what it is compared with."""
+
+    def _repr_markdown_(self) -> str:
+        """What a notebook shows."""
+        return self.to_markdown()
 
     @property
     def variants(self) -> list[VariantResult]:
         """Every arm, in the order of the spec."""
         return [self._variant(name) for name in variant_specs(self.spec)]
+
+    @property
+    def comparisons(self) -> list[Comparison]:
+        """The test accuracy of every variant that has a reference beside that one's, over the seeds of both."""
+        tests = {variant.name: variant.by_seed for variant in self.variants}
+        pairs = self.references.items()
+        return corrected([compared(name, tests[name], other, tests[other]) for name, other in pairs])
+
+    def front(self, listed: str | None = None) -> pareto.Front | None:
+        """The Pareto front over the objectives, listed with commas: of variants over their final seeds, or of trials.
+
+        It is of variants where an objective is measured on test images, else of search trials. Without a list, test
+        accuracy is weighed against size where students differ in size; None where they do not.
+        Raises `UsageError` for what is no objective, or for fewer than two.
+        """
+        if listed is not None:
+            return self._front(pareto.objectives(listed))
+        accuracy = names.TEST_ACC1 if self.spec.search.final_seeds else names.VAL_ACC1
+        found = self._front([pareto.OBJECTIVES[name] for name in (accuracy, pareto.PARAMETERS, pareto.MULTIPLY_ADDS)])
+        return found if len({p.candidate.mean(found.objectives[1]) for p in found.placed}) > 1 else None
+
+    def runs(self, wanted: Sequence[pareto.Objective]) -> dict[str, Sequence[Record]]:
+        """The runs that have values of the objectives, by what they are runs of."""
+        if any(objective.name.startswith(pareto.TEST) for objective in wanted):
+            return {variant.name: variant.finals for variant in self.variants}
+        trials = [r for r in self.records if r.trial.phase is Phase.SEARCH and r.status.has_result]
+        return {record.trial.id: [record] for record in trials}
 
     @property
     def teachers(self) -> list[Record]:
@@ -90,68 +135,61 @@ class Results:
                 metrics[f"{variant.name}/best_{self.spec.search.metric.replace('/', '_')}"] = variant.best.metrics[
                     self.spec.search.metric
                 ]
+        for comparison in self.comparisons:
+            if comparison.difference and comparison.p_holm is not None:
+                metrics[f"{comparison.variant}/difference_to_reference"] = comparison.difference.mean
+                metrics[f"{comparison.variant}/p_holm"] = comparison.p_holm
         return {_mlflow_name(name): value for name, value in metrics.items()}
 
-    def to_dict(self) -> dict[str, Any]:
-        """Everything as JSON-like data; accuracies in percent."""
+    def to_dict(self, objectives: str | None = None) -> dict[str, Any]:
+        """Everything as JSON-like data; accuracies in percent. `objectives` as in `front`."""
+        front = self.front(objectives)
         return {
             "name": self.spec.name,
             "id": self.spec.id,
             "hash": self.spec.hash,
             "metric": self.spec.search.metric,
             "mode": self.spec.search.mode,
-            "variants": [
-                {
-                    "name": variant.name,
-                    "trials": {str(status): count for status, count in variant.statuses.items()},
-                    "best": None if variant.best is None else _trial_dict(variant.best),
-                    "test/acc1": _summary_dict(variant.test),
-                    "val/acc1": _summary_dict(variant.val),
-                    "final_seeds": [record.trial.seed for record in variant.finals],
-                }
-                for variant in self.variants
-            ],
-            "trials": [_trial_dict(record) for record in self.records],
+            "variants": [rows.variant_dict(variant) for variant in self.variants],
+            "comparisons": [comparison.to_dict() for comparison in self.comparisons],
+            "verdict": verdict(self.comparisons),
+            "pareto": front and front.to_dict(),
+            "trials": [rows.trial_dict(record) for record in self.records],
         }
 
-    def to_json(self) -> str:
-        return json.dumps(self.to_dict(), indent=2)
+    def to_json(self, objectives: str | None = None) -> str:
+        return json.dumps(self.to_dict(objectives), indent=2)
 
-    def to_csv(self) -> str:
-        """One row a trial: its values under "params.", its last metrics under their names."""
-        rows = [_flat_row(record) for record in self.records]
-        columns = list(dict.fromkeys(column for row in rows for column in row))
-        text = io.StringIO()
-        writer = csv.DictWriter(text, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        return text.getvalue()
-
-    def to_markdown(self) -> str:
-        """The comparison as a Markdown table, and how to repeat it."""
-        seeds, metric = self.spec.search.final_seeds, self.spec.search.metric
-        runs = f"{seeds} fresh seed{'s' if seeds > 1 else ''}"
-        about = (
-            f"test accuracy (%) over {runs} of each variant's best configuration by {metric}."
-            if seeds
-            else f"best {metric} of each variant's search; search.final_seeds is 0, so nothing was tested."
-        )
-        lines = [
-            f"**{self.spec.name}**: {about}",
-            "",
-            f"| variant | n | test acc1 (mean ± sd) | 95% interval | best {metric} | search trials | winning values |",
-            "| --- | --- | --- | --- | --- | --- | --- |",
+    def variant_rows(self) -> list[dict[str, Any]]:
+        """A flat mapping for each variant: its accuracies, its comparison with its reference, its winning values."""
+        found = {comparison.variant: comparison for comparison in self.comparisons}
+        return [
+            rows.variant_row(variant, found.get(variant.name), self.spec.search.metric) for variant in self.variants
         ]
-        for variant in self.variants:
-            best = variant.best.metrics.get(metric) if variant.best else None
-            values = variant.chosen.replace("|", r"\|")
-            lines.append(
-                f"| {variant.name} | {len(variant.finals)} | {variant.test or '-'} | {format_interval(variant.test)} | "
-                f"{format_number(best)} | {sum(variant.statuses.values())} | {values} |"
-            )
-        return "\n".join(
-            [*lines, "", "Repeat it with `orchestrator run spec.yaml`; the spec is an artifact of this run."]
-        )
+
+    def trial_rows(self) -> list[dict[str, Any]]:
+        """A flat mapping for each trial: its values under "params.", its last metrics under their names."""
+        return [rows.trial_row(record) for record in self.records]
+
+    def to_frame(self) -> DataFrame:
+        """One row a variant, as in `variant_rows`."""
+        return rows.frame(self.variant_rows(), "variant")
+
+    def trials_frame(self) -> DataFrame:
+        """One row a trial, as in `trial_rows`."""
+        return rows.frame(self.trial_rows(), "id")
+
+    def comparisons_frame(self) -> DataFrame:
+        """One row for each variant that has a reference, as in `Comparison.to_row`."""
+        return rows.frame([comparison.to_row() for comparison in self.comparisons], "variant")
+
+    def to_markdown(self, objectives: str | None = None) -> str:
+        """The comparison as Markdown tables, and what it shows; `objectives` as in `front`."""
+        return rows.markdown(self, objectives)
+
+    def _front(self, wanted: Sequence[pareto.Objective]) -> pareto.Front:
+        found = (pareto.candidate(name, records, wanted) for name, records in self.runs(wanted).items())
+        return pareto.front([candidate for candidate in found if candidate], wanted)
 
     def _variant(self, name: str) -> VariantResult:
         mine = [record for record in self.records if record.trial.variant == name]
@@ -166,74 +204,6 @@ class Results:
         )
 
 
-def format_values(values: Mapping[str, Any]) -> str:
-    """Searched values in one line, by the shortest name that tells them apart."""
-    return ", ".join(f"{name} {_round(values[path])}" for path, name in short_names(values).items())
-
-
-def format_number(value: float | None) -> str:
-    """A metric in a table."""
-    return "-" if value is None else f"{value:.2f}"
-
-
-def format_interval(summary: Summary | None) -> str:
-    """The 95% interval in a table."""
-    if summary is None or summary.interval is None:
-        return "-"
-    low, high = summary.interval
-    return f"{low:.2f} to {high:.2f}"
-
-
-def short_names(paths: Iterable[str]) -> dict[str, str]:
-    """For each dotted path its last parts, as many as it takes to tell it from the others."""
-    parts = {path: path.split(".") for path in paths}
-    short: dict[str, str] = {}
-    for path, mine in parts.items():
-        for count in range(1, len(mine) + 1):
-            tail = mine[-count:]
-            if sum(other[-count:] == tail for other in parts.values()) == 1:
-                break
-        short[path] = ".".join(tail)
-    return short
-
-
-def _round(value: Any) -> Any:
-    return f"{value:.4g}" if isinstance(value, float) else value
-
-
 def _mlflow_name(name: str) -> str:
     """MLflow takes no "+". No variant's name holds a blank, so two of them never become one."""
     return name.replace("+", " ")
-
-
-def _summary_dict(summary: Summary | None) -> dict[str, Any] | None:
-    if summary is None:
-        return None
-    return {
-        "n": summary.count,
-        "mean": summary.mean,
-        "sd": summary.sd,
-        "interval_95": summary.interval and list(summary.interval),
-    }
-
-
-def _trial_dict(record: Record) -> dict[str, Any]:
-    trial = record.trial
-    return {
-        "id": trial.id,
-        "phase": str(trial.phase),
-        "variant": trial.variant,
-        "seed": trial.seed,
-        "status": str(record.status),
-        "reason": record.reason,
-        "epochs": record.epochs,
-        "seconds": round(record.seconds, 3),
-        "params": dict(trial.params),
-        "metrics": record.metrics,
-    }
-
-
-def _flat_row(record: Record) -> dict[str, Any]:
-    row = _trial_dict(record)
-    params, metrics = row.pop("params"), row.pop("metrics")
-    return {**row, **{f"params.{path}": value for path, value in params.items()}, **metrics}

@@ -38,14 +38,9 @@ def summarise(values: Sequence[float]) -> Summary | None:
     return Summary(count, mean, sd, (max(mean - half, 0.0), min(mean + half, 100.0)))
 
 
-def t_quantile(probability: float, freedom: int) -> float:
+def t_quantile(probability: float, freedom: float) -> float:
     """Student's t that is not exceeded with this probability, for so many degrees of freedom."""
     # scipy.stats has it too, and takes three times as long to import.
     from scipy.special import stdtrit
 
     return float(stdtrit(freedom, probability))
-
-
-def overlap(intervals: Sequence[tuple[float, float]]) -> bool:
-    """Whether every two of the intervals have a point in common."""
-    return max(low for low, _ in intervals) <= min(high for _, high in intervals)

@@ -22,6 +22,7 @@ class ResultFormat(StrEnum):
     TABLE = "table"
     JSON = "json"
     CSV = "csv"
+    MARKDOWN = "markdown"
 
 
 SpecArgument = Annotated[Path, typer.Argument(metavar="SPEC", help="YAML file of the experiment.", show_default=False)]

@@ -15,8 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator import names
+from orchestrator.analysis.formats import format_values
 from orchestrator.analysis.notes import reason, teacher_found
-from orchestrator.analysis.results import Results, format_values
+from orchestrator.analysis.results import Results
 from orchestrator.execution.watcher import Watcher
 from orchestrator.search.plan import Plan
 from orchestrator.search.trials import Phase, Record, Status

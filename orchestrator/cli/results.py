@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from pathlib import Path
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
@@ -13,50 +13,74 @@ from rich.table import Table
 
 from orchestrator.analysis.notes import failures
 from orchestrator.analysis.results import Results, VariantResult
+from orchestrator.analysis.rows import to_csv
 from orchestrator.cli.options import Format, FormatOption, HomeOption, NameArgument, ResultFormat
-from orchestrator.cli.standing import Standing, standing_of
 from orchestrator.cli.tables import NARROW, print_comparison, print_trials, table_of
 from orchestrator.cli.terminal import screen
-from orchestrator.errors import OrchestratorError, UsageError
+from orchestrator.errors import OrchestratorError
+from orchestrator.experiment import HOW_TO_START, Experiment
 from orchestrator.search.standing import State
 from orchestrator.store.home import ExperimentFolder, Home
 
-HOW_TO_START = "start one with: orchestrator run SPEC"
+
+class Rows(StrEnum):
+    """What a line of CSV is."""
+
+    TRIALS = "trials"
+    VARIANTS = "variants"
 
 
 def results(
     name: NameArgument = None,
     format: Annotated[
-        ResultFormat, typer.Option("--format", help="table, json, or csv with one row a trial.")
+        ResultFormat, typer.Option("--format", help="table for people, json, csv, or markdown for documents.")
     ] = ResultFormat.TABLE,
+    rows: Annotated[
+        Rows, typer.Option("--rows", help="Of csv: one a trial, or one a variant with its comparison.")
+    ] = Rows.TRIALS,
+    reference: Annotated[
+        str | None,
+        typer.Option(help="Variant that the others are compared with; default: the spec's search.reference, else kd."),
+    ] = None,
+    pareto: Annotated[
+        str | None,
+        typer.Option(
+            metavar="OBJECTIVES",
+            help="Show the Pareto front over these, such as test/acc1,student.parameters,time/epoch_s.",
+        ),
+    ] = None,
     home: HomeOption = None,
 ) -> int:
     """Show an experiment's trials and compare its variants."""
-    standing = find(name, home)
+    experiment = Experiment.load(name, home)
+    found = experiment.results(reference)
     if format is ResultFormat.JSON:
-        print(standing.results.to_json())
+        print(found.to_json(pareto))
     elif format is ResultFormat.CSV:
-        print(standing.results.to_csv(), end="")
+        print(to_csv(found.trial_rows() if rows is Rows.TRIALS else found.variant_rows()), end="")
+    elif format is ResultFormat.MARKDOWN:
+        print(found.to_markdown(pareto))
     else:
         console = screen()
-        print_trials(standing.results, console)
-        print_comparison(standing, console)
+        print_trials(found, console)
+        print_comparison(experiment, console, reference, pareto)
     return 0
 
 
 def status(name: NameArgument = None, format: FormatOption = Format.TABLE, home: HomeOption = None) -> int:
     """Tell whether an experiment runs, and how many of its trials have ended."""
-    standing = find(name, home)
+    experiment = Experiment.load(name, home)
     if format is Format.JSON:
-        print(json.dumps({**_progress(standing), "trials": standing.counts}, indent=2))
+        print(json.dumps({**_progress(experiment), "trials": experiment.counts}, indent=2))
         return 0
-    print(f"{standing.folder.id}: {standing.state}; {standing.ended} of {standing.plan.total_trials} trials have ended")
-    print("  " + ", ".join(f"{count} {name}" for name, count in standing.counts.items() if count))
-    if standing.state is State.FAILED:
-        print("".join(f"  {line}\n" for line in failures(standing.results.records)), end="")
-    elif standing.state is State.COMPLETE and standing.ended < standing.plan.total_trials:
+    ended = f"{experiment.ended} of {experiment.plan.total_trials} trials have ended"
+    print(f"{experiment.id}: {experiment.state}; {ended}")
+    print("  " + ", ".join(f"{count} {name}" for name, count in experiment.counts.items() if count))
+    if experiment.state is State.FAILED:
+        print("".join(f"  {line}\n" for line in failures(experiment.results().records)), end="")
+    elif experiment.state is State.COMPLETE and experiment.ended < experiment.plan.total_trials:
         print("  the others were not run: the budget was spent, or what they needed had failed")
-    if advice := standing.advice():
+    if advice := experiment.advice():
         print(f"  {advice}")
     return 0
 
@@ -78,23 +102,12 @@ def list_experiments(format: FormatOption = Format.TABLE, home: HomeOption = Non
     return 0
 
 
-def find(name: str | None, home: Path | None) -> Standing:
-    """The experiment a command is about."""
-    place = Home(home)
-    if name is not None:
-        return standing_of(place.find(name), place)
-    experiments = place.experiments()
-    if not experiments:
-        raise UsageError(f"no experiment has run in {place.path} yet", hint=HOW_TO_START)
-    return standing_of(experiments[0], place)
-
-
-def _progress(standing: Standing) -> dict[str, Any]:
+def _progress(experiment: Experiment) -> dict[str, Any]:
     return {
-        "id": standing.folder.id,
-        "state": str(standing.state),
-        "ended": standing.ended,
-        "planned": standing.plan.total_trials,
+        "id": experiment.folder.id,
+        "state": str(experiment.state),
+        "ended": experiment.ended,
+        "planned": experiment.plan.total_trials,
     }
 
 
@@ -118,9 +131,9 @@ def _row(folder: ExperimentFolder, place: Home) -> dict[str, Any]:
     """One experiment as data; one that cannot be read says so and hides none of the others."""
     last_run = time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(folder.journal.path.stat().st_mtime))
     try:
-        standing = standing_of(folder, place)
-        best = _best(standing.results)
-        shown = _progress(standing)
+        experiment = Experiment.read(folder, place)
+        best = _best(experiment.results())
+        shown = _progress(experiment)
     except (OrchestratorError, OSError):
         best, shown = None, {"id": folder.id, "state": "unreadable", "ended": None, "planned": None}
     return {

@@ -11,12 +11,12 @@ import typer
 
 from orchestrator.cli.options import HomeOption, SetOption, SpecArgument
 from orchestrator.cli.progress import LiveView, PlainView, View
-from orchestrator.cli.standing import standing_of
 from orchestrator.cli.tables import print_comparison
 from orchestrator.cli.terminal import screen_of_our_own
 from orchestrator.cli.ui import where_to_look
 from orchestrator.errors import UsageError
 from orchestrator.execution.interrupt import Interrupt, catching
+from orchestrator.experiment import Experiment
 from orchestrator.machine import this_machine
 from orchestrator.search.plan import make_plan
 from orchestrator.spec import load_spec
@@ -78,10 +78,10 @@ def run(
             console.print(f"\nInterrupted; running trials were saved. {go_on}", soft_wrap=True, markup=False)
             return 130
         console.print()
-        standing = standing_of(folder, place)
-        print_comparison(standing, console)
+        experiment = Experiment.read(folder, place)
+        print_comparison(experiment, console)
         console.print(f"[dim]Took {time.monotonic() - started:.0f} s.[/]")
-        if advice := standing.advice(words[2:]):
+        if advice := experiment.advice(words[2:]):
             console.print(f"To go on, {advice}", soft_wrap=True, markup=False)
         if any(folder.students):
             console.print(f"Trained students: {_short(folder.path)}/{STUDENTS}", soft_wrap=True, markup=False)

@@ -9,9 +9,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from orchestrator import names
+from orchestrator.analysis.formats import format_interval, format_number, format_values
 from orchestrator.analysis.notes import notes, reason, verdicts
-from orchestrator.analysis.results import Results, format_interval, format_number, format_values
-from orchestrator.cli.standing import Standing
+from orchestrator.analysis.results import Results
+from orchestrator.analysis.rows import Table as TextTable
+from orchestrator.analysis.rows import about, comparison_table
+from orchestrator.experiment import Experiment
 from orchestrator.search.trials import Record, Status
 
 _STYLES = {
@@ -57,9 +60,15 @@ def print_trials(results: Results, console: Console) -> None:
     console.print()
 
 
-def print_comparison(standing: Standing, console: Console) -> None:
-    """One row a variant: test accuracy over fresh seeds, and the values that won; then what it shows."""
-    results, narrow = standing.results, console.width < NARROW
+def print_comparison(
+    experiment: Experiment, console: Console, reference: str | None = None, objectives: str | None = None
+) -> None:
+    """One row a variant: test accuracy over fresh seeds, and the values that won; then what it shows.
+
+    `reference` names the variant that the others are compared with; `objectives` as in `Results.front`.
+    """
+    results, narrow = experiment.results(reference), console.width < NARROW
+    front = results.front(objectives)
     metric, planned = results.spec.search.metric, results.spec.search.final_seeds
     tested = ("n", "test acc1 %", "95% interval") if planned else ()
     best = f"best\n{metric}" if narrow else f"best {metric}"
@@ -70,7 +79,7 @@ def print_comparison(standing: Standing, console: Console) -> None:
         cells = [
             str(ran) if ran == planned else f"{ran}/{planned}",
             f"[bold]{arm.test}[/]" if arm.test else "-",
-            format_interval(arm.test),
+            format_interval(arm.test.interval if arm.test else None),
         ]
         value = format_number(arm.best.metrics.get(metric) if arm.best else None)
         table.add_row(name, *cells[: len(tested)], value, *(() if narrow else (count, escape(arm.chosen))))
@@ -78,11 +87,30 @@ def print_comparison(standing: Standing, console: Console) -> None:
     if narrow:
         console.print()
         console.print(_winners(results))
-    found = standing.found_teachers
+    comparisons = [c for c in results.comparisons if c.difference]
+    if comparisons:
+        print_text(comparison_table(comparisons), console)
+    if front:
+        print_text(front.table(), console)
+    found = experiment.found_teachers
     for line in verdicts(results, found):
         console.print(escape(line))
-    for line in notes(results, found, standing.state):
+    remarks = [about(comparisons), front.note if front else "", *notes(results, found, experiment.state)]
+    for line in filter(None, remarks):
         console.print(f"[dim]{escape(line)}[/]")
+
+
+def print_text(table: TextTable, console: Console) -> None:
+    """A table of text below another one; on a narrow screen an interval stands below what it is of."""
+    header, rows = table
+    if console.width < NARROW and "95% interval" in header:
+        at = header.index("95% interval")
+        header, *rows = [[*line[: at - 1], f"{line[at - 1]}\n{line[at]}", *line[at + 1 :]] for line in (header, *rows)]
+    drawn = table_of(*header, folded=[header[0], "reference", "on the front"])
+    for row in rows:
+        drawn.add_row(*map(escape, row))
+    console.print()
+    console.print(drawn)
 
 
 def _winners(results: Results) -> Table:

@@ -71,7 +71,7 @@ class Driver:
         self.folder = folder
         self._tracker = tracker
         self.watcher = watcher
-        self._environment = environment
+        self.environment = environment
         self._journaled = set(agenda.records)
         self._by_tune_id: dict[str, Trial] = {}
         self._started: dict[str, float] = {}
@@ -149,6 +149,7 @@ class Driver:
         if INTERRUPTED in result:
             return
         if DESCRIBED in result:
+            record.described = dict(result[DESCRIBED])
             self._tracker.describe(record.trial.id, result[DESCRIBED])
         epoch = int(result["epoch"])
         metrics = {name: float(value) for name, value in result.items() if names.is_metric(name)}
@@ -234,7 +235,7 @@ class Driver:
                 f"{names.TAG_PREFIX}seed": str(trial.seed),
                 f"{names.TAG_PREFIX}experiment": self.folder.id,
             },
-            artifacts={"spec.yaml": to_yaml(resolved), "environment.json": self._environment},
+            artifacts={"spec.yaml": to_yaml(resolved), "environment.json": self.environment},
         )
 
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 HEAD_NODE = "node:__internal_head__"
 """Ray's resource that the node of its control plane has, once."""
+HOW_TO_REPEAT = "Repeat it with `orchestrator run spec.yaml`; the spec is an artifact of this run."
 
 
 def run_experiment(
@@ -93,9 +94,8 @@ def run_experiment(
             raise
         finally:
             results = Results(spec, folder.records())
-            unwritten = tracker.close(
-                status, results.summary_metrics(), results.to_markdown(), {"results.json": results.to_json()}
-            )
+            note = f"{results.to_markdown()}\n\n{HOW_TO_REPEAT}"
+            unwritten = tracker.close(status, results.summary_metrics(), note, {"results.json": results.to_json()})
             if unwritten:
                 watcher.on_stage(
                     f"MLflow did not take {len(unwritten)} records ({unwritten[0]}); "
@@ -150,7 +150,8 @@ def _run_trials(driver: Driver, cluster: Machine, interrupt: Interrupt) -> None:
             # The file may hold epochs that were trained before the scheduler's stop arrived.
             seen = driver.history(record.trial)[: record.epochs]
             relive(schedulers[record.trial.variant], record.trial.id, seen)
-    folder.journal.append({"event": "session", "started": time.time()})
+    described = json.loads(driver.environment)
+    folder.journal.append({"event": "session", "started": time.time(), "environment": described})
     driver.watcher.on_plan(plan, agenda.records, concurrency)
     storage = folder.path / "ray"
     shutil.rmtree(storage, ignore_errors=True)

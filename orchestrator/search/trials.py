@@ -70,6 +70,8 @@ class Record:
     """One line on why it failed or was stopped."""
     died: bool = False
     """Whether its process ended instead of telling why, as where memory ran out: another time it may live."""
+    described: dict[str, float] = field(default_factory=dict)
+    """What its process told of its networks by dotted name, such as student.parameters."""
 
 
 def created(trial: Trial) -> dict[str, Any]:

@@ -155,13 +155,14 @@ class ExperimentSpec(RunSpec):
 
     @property
     def hash(self) -> str:
-        """Identifies the results: everything but name, download, resources, budget and tracking.
+        """Identifies the results: everything but name, download, references, resources, budget and tracking.
 
         Defaults are left out, so that a field that a later version adds changes no hash.
         """
         apart: dict[str, Any] = {
             "name": True,
             "data": {"download"},
+            "search": {"reference": True, "variants": {"__all__": {"reference"}}},
             "resources": True,
             "budget": True,
             "tracking": True,

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, JsonValue, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from orchestrator import names
+from orchestrator.registry import nearest
 from orchestrator.spec.base import Section, broken_rule, told_by
 
 SEARCHED_SECTIONS = ("student", "distillation", "training", "data.augmentation")
@@ -218,6 +219,7 @@ class VariantSpec(Section):
         {}, description="Dotted path of a field or section: its value in this variant, where it is not searched."
     )
     space: dict[str, Domain] = Field({}, description="Dotted path: domain, added to search.space.")
+    reference: str | None = Field(None, description="Variant that this one is compared with, if not search.reference.")
 
 
 class NoScheduler(Section):
@@ -266,6 +268,10 @@ class SearchSpec(Section):
     constraints: list[Annotated[str, AfterValidator(_constraint_text)]] = Field(
         [], description="Rules between searched values, such as 'distillation.temperature.min <= 2'."
     )
+    reference: str | None = Field(
+        None,
+        description="Variant that the others are compared with; unset: the one named kd, else the first.",
+    )
     final_seeds: int = Field(
         3,
         ge=0,
@@ -277,6 +283,17 @@ class SearchSpec(Section):
     def samples(self) -> int:
         """`num_samples`, or what it is when unset."""
         return self.num_samples or (1 if self.sampler == "grid" else 20)
+
+    @model_validator(mode="after")
+    def _references_are_variants(self) -> Self:
+        named = {"reference": self.reference}
+        named |= {f"variants.{name}.reference": variant.reference for name, variant in self.variants.items()}
+        for where, name in named.items():
+            if name is not None and (name not in self.variants or where == f"variants.{name}.reference"):
+                close = nearest(name, self.variants)
+                hint = f"; did you mean {close!r}?" if close and close != name else ""
+                raise broken_rule(where, f"must name {'another' if '.' in where else 'a'} variant{hint}", name)
+        return self
 
     @model_validator(mode="after")
     def _mode_fits_metric(self) -> Self:

@@ -167,6 +167,10 @@ class ExperimentFolder:
                 spent, last = spent + event["at"] - last, event["at"]
         return spent
 
+    def environments(self) -> list[dict[str, Any]]:
+        """What each session that ran trials was run with, by `environment.describe`; older journals lack it."""
+        return [event["environment"] for event in self.journal.read() if "environment" in event]
+
     def is_tracked(self, store: str) -> bool:
         """Whether this store, by its digest, has all that the journal tells of trials."""
         last = self.journal.read()[-1:]

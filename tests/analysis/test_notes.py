@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -24,20 +25,25 @@ SPEC: dict[str, Any] = {
         "final_seeds": 3,
     },
 }
-NEAR = {"alone": [80.0, 81.0, 82.0], "kd": [81.0, 82.0, 83.0], "dtd": [80.5, 81.5, 82.5]}
-FAR = {"alone": [50.0, 50.1, 50.2], "kd": [90.0, 90.1, 90.2], "dtd": [89.9, 90.0, 90.3]}
+NEAR = {"alone": [80.0, 83.0, 82.0], "kd": [81.0, 82.0, 83.0], "dtd": [80.5, 82.5, 82.0]}
+FAR = {"alone": [50.0, 50.2, 50.2], "kd": [90.0, 90.1, 90.2], "dtd": [89.9, 90.3, 90.2]}
 
 
 def record(
-    id: str, variant: str, phase: Phase = Phase.SEARCH, status: Status = Status.FINISHED, **metrics: float
+    id: str,
+    variant: str,
+    phase: Phase = Phase.SEARCH,
+    status: Status = Status.FINISHED,
+    seed: int = 0,
+    **metrics: float,
 ) -> Any:
     named = {name.replace("_", "/", 1): value for name, value in metrics.items()}
-    return Record(Trial(id, phase, variant, 0, 0), status, named, epochs=4)
+    return Record(Trial(id, phase, variant, seed, seed), status, named, epochs=4)
 
 
 def finals(tests: dict[str, list[float]], val: float = 80.0) -> list[Record]:
     return [
-        record(f"{name}-final-{n}", name, Phase.FINAL, test_acc1=value, val_acc1=val)
+        record(f"{name}-final-{n}", name, Phase.FINAL, seed=n, test_acc1=value, val_acc1=val)
         for name, values in tests.items()
         for n, value in enumerate(values)
     ]
@@ -55,31 +61,58 @@ def said(found: Results, state: State = State.COMPLETE, teachers: dict[str, floa
 # Differences
 
 
-def test_intervals_that_overlap_show_no_difference() -> None:
-    assert "No difference shown: the 95% intervals of all variants overlap." in said(results(*finals(NEAR)))
+def test_what_is_not_shown_is_said_and_what_could_have_been() -> None:
+    text = said(results(*finals(NEAR)))
+    assert "No difference shown: no variant differs from kd by more than chance after Holm's correction for 2" in text
+    assert "80 % of such experiments would show a true difference of" in text
+    assert "better" not in text
 
 
-def test_an_interval_that_lies_apart_is_named() -> None:
-    text = said(results(*finals(FAR)))
-    assert "The 95% interval of kd lies above alone, and overlaps with dtd." in text
-    assert "No difference" not in text
+def test_a_difference_that_is_shown_is_named_with_its_interval() -> None:
+    lines = said(results(*finals(FAR))).splitlines()
+    assert re.fullmatch(r"alone is worse than kd by 39.97 points \(39.8\d to 40.1\d; p <0.001\)\.", lines[0])
+    assert lines[1] == "No difference from kd is shown for dtd."
+    assert "would show a true difference of" in lines[2]
+    assert "No difference shown" not in "\n".join(lines)
 
 
-def test_the_best_may_overlap_with_all_where_others_do_not_with_each_other() -> None:
-    wide = {"alone": [50.0, 50.1, 50.2], "kd": [90.0, 10.0, 80.0], "dtd": [55.0, 55.1, 55.2]}
-    assert "The 95% interval of kd overlaps with all others: it is not shown to be the best." in said(
-        results(*finals(wide))
-    )
+def test_another_reference_may_be_asked_for() -> None:
+    records = finals(FAR)
+    found = Results(load_spec(SPEC), {record.trial.id: record for record in records}, "alone")
+    text = said(found)
+    assert "kd is better than alone by 39.97 points" in text
+    assert "dtd is better than alone by 40.00 points" in text
+    # Nothing is left to be found.
+    assert "would show" not in text
 
 
-def test_only_the_variants_that_have_an_interval_are_compared() -> None:
+def test_only_the_variants_that_have_the_seeds_are_tested() -> None:
     text = said(results(*finals({**NEAR, "dtd": [99.0]})))
-    assert "No difference shown: the 95% intervals of alone and kd overlap." in text
+    assert "no variant differs from kd by more than chance (smallest p " in text
+    assert "Holm" not in text
+
+
+def test_a_failed_final_run_leaves_its_seed_out() -> None:
+    records = finals({name: [*values, 90.0] for name, values in NEAR.items()})
+    for failed in records[3::8]:  # the last of alone, and of dtd
+        failed.status = Status.FAILED
+    assert [c.difference and c.difference.count for c in results(*records).comparisons] == [3, 3]
+
+
+def test_without_a_result_of_the_reference_nothing_is_compared() -> None:
+    text = said(results(*finals({"alone": NEAR["alone"], "dtd": NEAR["dtd"]})))
+    assert "Nothing is compared with kd, which has no final run with a result; --reference takes another" in text
+    assert "difference" not in text
+
+
+def test_equal_differences_are_no_proof() -> None:
+    text = said(results(*finals({"kd": [80.0, 81.0, 83.0], "dtd": [80.5, 81.5, 83.5]})))
+    assert "dtd and kd differ by the same 0.50 points with every seed: without any spread there is no test." in text
+    assert "better" not in text
 
 
 @pytest.mark.parametrize("tests", [{}, {"kd": NEAR["kd"]}, {"kd": [1.0, 2.0], "dtd": [3.0, 4.0]}])
-def test_without_two_intervals_nothing_is_said_of_differences(tests: dict[str, list[float]]) -> None:
-    assert "interval of" not in said(results(*finals(tests)))
+def test_without_three_seeds_of_two_nothing_is_said_of_differences(tests: dict[str, list[float]]) -> None:
     assert "difference" not in said(results(*finals(tests)))
 
 

@@ -10,7 +10,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 
 from orchestrator import load_spec, names
-from orchestrator.analysis.results import Results, format_values, short_names
+from orchestrator.analysis.formats import format_values, short_names
+from orchestrator.analysis.results import Results
+from orchestrator.analysis.rows import to_csv
 from orchestrator.search.trials import Phase, Record, Status, Trial
 
 LR = "training.optimizer.lr"
@@ -165,13 +167,16 @@ def test_the_dictionary_is_json_with_everything_in_it():
     assert la["trials"] == {"finished": 1, "failed": 1}
     assert (empty["best"], empty["test/acc1"], empty["val/acc1"]) == (None, None, None)
     assert len(content["trials"]) == len(FULL)
+    compared, empty = content["comparisons"]
+    assert (compared["variant"], compared["reference"], compared["n"], compared["p_holm"]) == ("la+dtd", "kd", 3, 1.0)
+    assert (empty["variant"], empty["difference"], empty["shown"]) == ("empty", None, False)
     failed = content["trials"][3]
     assert (failed["status"], failed["reason"]) == ("failed", FULL[3].reason)
     assert (failed["phase"], failed["epochs"], failed["seconds"]) == ("search", 4, 1.235)
 
 
 def test_the_csv_reads_back_one_row_a_trial():
-    rows = list(csv.DictReader(io.StringIO(results(*FULL).to_csv())))
+    rows = list(csv.DictReader(io.StringIO(to_csv(results(*FULL).trial_rows()))))
     assert [row["id"] for row in rows] == [record.trial.id for record in FULL]
     for row, entry in zip(rows, FULL, strict=True):
         assert row["status"] == entry.status
@@ -182,12 +187,33 @@ def test_the_csv_reads_back_one_row_a_trial():
         for name, value in entry.metrics.items():
             assert float(row[name]) == value
     assert rows[1][f"params.{MAX}"] == ""
-    assert results().to_csv() == "\n" or list(csv.DictReader(io.StringIO(results().to_csv()))) == []
+    assert to_csv(results().trial_rows()) == "\n"
+
+
+def test_frames_are_indexed_by_what_a_row_is():
+    found = results(*FULL)
+    variants, trials, comparisons = found.to_frame(), found.trials_frame(), found.comparisons_frame()
+    assert list(variants.index) == ["kd", "la+dtd", "empty"]
+    assert variants.loc["kd", "test/acc1 mean"] == 91.0
+    assert variants.loc["la+dtd", f"params.{MAX}"] == 12.0
+    assert variants.loc["la+dtd", ["reference", "difference", "p_holm"]].tolist() == ["kd", 0.0, 1.0]
+    assert list(trials.index) == [record.trial.id for record in FULL]
+    assert trials["test/acc1"].count() == 6
+    assert list(comparisons.index) == ["la+dtd", "empty"]
+    assert comparisons.loc["la+dtd", "difference_low"] == 0.0
+    assert results().trials_frame().empty
+
+
+def test_the_csv_of_variants_has_what_the_frame_has():
+    rows = list(csv.DictReader(io.StringIO(to_csv(results(*FULL).variant_rows()))))
+    assert [row["variant"] for row in rows] == ["kd", "la+dtd", "empty"]
+    assert (rows[1]["difference"], rows[1]["p_holm"], rows[1]["test"]) == ("0.0", "1.0", "paired t")
+    assert (rows[0]["difference"], rows[2]["difference"]) == ("", "")
 
 
 def test_the_table_is_well_formed_markdown():
     text = results(*FULL).to_markdown()
-    table = [line for line in text.splitlines() if line.startswith("|")]
+    table = [line for line in text.split("\n\n")[1].splitlines() if line.startswith("|")]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
     assert {len(row) for row in cells} == {7}
     assert re.fullmatch(r"(\| -+ )+\|", table[1])
@@ -195,6 +221,10 @@ def test_the_table_is_well_formed_markdown():
     assert cells[2][1:] == ["3", "91.00 ± 1.00", "88.52 to 93.48", "90.00", "1", "lr 0.1235"]
     assert cells[3][4:] == ["93.00", "2", "lr 0.05, max 12, epochs 7"]
     assert cells[4][1:] == ["0", "-", "-", "-", "0", "-"]
+    differences = text.split("\n\n")[2].splitlines()
+    assert differences[0] == "| variant | n | difference to kd | 95% interval | p (Holm) | Hedges' g | detectable |"
+    assert differences[2:] == ["| la+dtd | 3 | +0.00 | +0.00 to +0.00 | 1.000 | +0.0 | - |"]
+    assert "No difference shown: no variant differs from kd by more than chance" in text
 
 
 def test_the_markdown_tells_where_nothing_was_tested():
@@ -223,10 +253,11 @@ def test_values_that_hold_a_bar_do_not_break_the_table():
 
 def test_summary_metrics_are_names_that_mlflow_takes(tmp_path):
     summary = results(*FULL).summary_metrics()
-    assert len(summary) == 6
+    assert len(summary) == 8
     assert summary["kd/test_acc1_mean"] == 91.0
     assert summary["kd/test_acc1_sd"] == 1.0
     assert summary["kd/best_val_acc1"] == 90.0
+    assert (summary["la dtd/difference_to_reference"], summary["la dtd/p_holm"]) == (0.0, 1.0)
     client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
     run_id = client.create_run(client.create_experiment("x", str(tmp_path))).info.run_id
     client.log_batch(run_id, metrics=[Metric(name, value, 0, 0) for name, value in summary.items()])

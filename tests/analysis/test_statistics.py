@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from orchestrator.analysis.statistics import overlap, summarise, t_quantile
+from orchestrator.analysis.statistics import summarise, t_quantile
 
 ACCURACIES = st.lists(st.floats(0, 100), min_size=2, max_size=30)
 
@@ -63,14 +63,6 @@ def test_the_quantile_is_scipys():
     for freedom in [*range(1, 60), 100, 999]:
         for probability in (0.9, 0.975, 0.995):
             assert t_quantile(probability, freedom) == pytest.approx(stats.t.ppf(probability, freedom), abs=1e-9)
-
-
-@pytest.mark.parametrize(
-    ("intervals", "expected"),
-    [([(1, 2), (2, 3)], True), ([(1, 2), (2.1, 3)], False), ([(1, 9), (2, 3), (4, 5)], False), ([(1, 2)], True)],
-)
-def test_intervals_overlap_where_every_two_do(intervals, expected):
-    assert overlap(intervals) is expected
 
 
 def test_equal_runs_have_no_spread():

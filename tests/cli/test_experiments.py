@@ -23,7 +23,7 @@ from experiments_on_disk import (
 )
 
 from orchestrator.cli import main
-from orchestrator.cli.standing import standing_of
+from orchestrator.experiment import Experiment
 from orchestrator.search.standing import State
 from orchestrator.search.trials import Status
 from orchestrator.store.home import Home
@@ -220,7 +220,7 @@ def test_someone_elses_experiment_can_be_looked_at(home: Home, monkeypatch: pyte
         raise PermissionError
 
     monkeypatch.setattr("filelock.FileLock.acquire", refuse)
-    assert standing_of(folder, home).state is State.COMPLETE
+    assert Experiment.read(folder, home).state is State.COMPLETE
 
 
 # list

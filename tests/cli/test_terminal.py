@@ -16,8 +16,8 @@ from experiments_on_disk import failed, plan_of, search, store_teacher, whole, w
 from rich.console import Console
 
 from orchestrator.cli.specs import _print_plan
-from orchestrator.cli.standing import standing_of
 from orchestrator.cli.tables import print_comparison, print_trials
+from orchestrator.experiment import Experiment
 from orchestrator.store.home import Home
 
 COMMAND = [sys.executable, "-m", "orchestrator"]
@@ -60,11 +60,11 @@ def test_the_first_line_reaches_a_reader_that_leaves_after_it(home: Home) -> Non
 def shown(home: Home, width: int) -> str:
     console = Console(width=width, highlight=False)
     (folder,) = home.experiments()
-    standing = standing_of(folder, home)
+    experiment = Experiment.read(folder, home)
     with console.capture() as captured:
-        print_trials(standing.results, console)
-        print_comparison(standing, console)
-        _print_plan(standing.plan, home, console)
+        print_trials(experiment.results(), console)
+        print_comparison(experiment, console)
+        _print_plan(experiment.plan, home, console)
     return captured.get()
 
 
@@ -128,7 +128,7 @@ def test_without_final_runs_only_validation_is_shown(tmp_path: Path) -> None:
     console = Console(width=140, highlight=False)
     (folder,) = place.experiments()
     with console.capture() as captured:
-        print_comparison(standing_of(folder, place), console)
+        print_comparison(Experiment.read(folder, place), console)
     text = captured.get()
     assert text.splitlines()[0].split() == ["variant", "best", "val/acc1", "trials", "winning", "values"]
     assert "search.final_seeds is 0" in text

@@ -1,0 +1,125 @@
+"""One experiment, read from its folder: how far it is, and what it has found."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.analysis.results import Results
+from orchestrator.analysis.rows import frame
+from orchestrator.errors import UsageError
+from orchestrator.search.plan import Plan, make_plan
+from orchestrator.search.standing import State, anything_left
+from orchestrator.search.trials import Record, Status
+from orchestrator.spec.experiment import ExperimentSpec
+from orchestrator.store.home import ExperimentFolder, Home
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+HOW_TO_START = "start one with: orchestrator run SPEC"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One experiment as it was when it was read."""
+
+    home: Home
+    folder: ExperimentFolder
+    plan: Plan
+    records: Mapping[str, Record]
+    state: State
+
+    @classmethod
+    def load(cls, name: str | None = None, home: str | Path | None = None) -> Experiment:
+        """Read the experiment of this name or id; of several with one name, and without any, the one that ran last.
+
+        `home` is the folder that everything is kept in; None: ORCHESTRATOR_HOME, else ./.orchestrator.
+        Raises `UsageError` where there is none.
+        """
+        place = Home(home)
+        if name is not None:
+            return cls.read(place.find(name), place)
+        experiments = place.experiments()
+        if not experiments:
+            raise UsageError(f"no experiment has run in {place.path} yet", hint=HOW_TO_START)
+        return cls.read(experiments[0], place)
+
+    @classmethod
+    def read(cls, folder: ExperimentFolder, home: Home) -> Experiment:
+        """Read the experiment's folder."""
+        running = folder.is_running()
+        records = folder.records()
+        for record in records.values():
+            if record.status is Status.RUNNING and not running:
+                # Its process was killed before it could say so.
+                record.status = Status.INTERRUPTED
+        spec = folder.spec()
+        plan = make_plan(spec).finding(records, home.has_teacher)
+        limit = spec.budget.time_s
+        out_of_time = limit is not None and folder.seconds() >= limit
+        if running:
+            state = State.RUNNING
+        elif anything_left(plan, records, home.has_teacher, out_of_budget=out_of_time):
+            state = State.INTERRUPTED
+        else:
+            state = State.COMPLETE if Results(spec, records).answered else State.FAILED
+        return cls(home, folder, plan, records, state)
+
+    @property
+    def spec(self) -> ExperimentSpec:
+        return self.plan.spec
+
+    @property
+    def id(self) -> str:
+        """The name of its folder."""
+        return self.folder.id
+
+    def results(self, reference: str | None = None) -> Results:
+        """What it has found; `reference` names the variant that the others are compared with."""
+        return Results(self.spec, self.records, reference)
+
+    def metrics(self) -> DataFrame:
+        """One row for each metric of each epoch of each trial, in the columns trial to value."""
+        rows: list[dict[str, Any]] = []
+        for record in self.records.values():
+            trial = record.trial
+            about = {"trial": trial.id, "phase": str(trial.phase), "variant": trial.variant, "seed": trial.seed}
+            # The file may hold epochs that were trained before a scheduler's stop arrived.
+            past = record.epochs if record.status.ended else None
+            for epoch in self.folder.trial(trial.id).metrics()[:past]:
+                values = {name: value for name, value in epoch.items() if name != "epoch"}
+                rows += [{**about, "epoch": epoch["epoch"], "metric": m, "value": v} for m, v in values.items()]
+        return frame(rows)
+
+    @property
+    def ended(self) -> int:
+        return sum(record.status.ended for record in self.records.values())
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Trials by status."""
+        results = self.results()
+        return {str(status): results.count(status) for status in Status}
+
+    @property
+    def found_teachers(self) -> dict[str, float | None]:
+        """Validation accuracy in percent of the teachers that were found again, by key; None where it is not kept."""
+        return {key: self.home.teacher_accuracy(key) for key in self.plan.teachers if key in self.plan.found}
+
+    def advice(self, spec: Sequence[str] = ()) -> str | None:
+        """How to go on; None where nothing has to be done, or the folder's spec would start another experiment.
+
+        `spec`: the words that name the spec on the command line; default: the folder's own copy.
+        """
+        if self.folder.id != self.plan.spec.id:
+            return None
+        words = ["orchestrator", "run", *(spec or [str(self.folder.path / "spec.yaml")]), *self.home.option]
+        if self.state is State.INTERRUPTED:
+            return f"continue with: {shlex.join(words)}"
+        if self.state is State.FAILED:
+            return f"change the spec, or start over with: {shlex.join([*words, '--fresh'])}"
+        return None
