@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -22,7 +22,7 @@ from orchestrator.distillation.criterion import Criterion
 from orchestrator.distillation.features import DefaultLayers, FeatureTerm, Setup
 from orchestrator.distillation.temperature import ConstantTemperature
 from orchestrator.errors import CheckpointError, DataError, RegistryError
-from orchestrator.models import build_model
+from orchestrator.models import build_model, flop_count, parameter_count
 from orchestrator.models.average import AveragedTeacher
 from orchestrator.models.taps import EMBEDDING, feature_shapes, stage_layers
 from orchestrator.models.torchvision_models import published_weights
@@ -143,6 +143,26 @@ def build_network(model: ModelSpec, dataset: Dataset, seed: int) -> nn.Module:
         )
 
 
+class NetworkSize(NamedTuple):
+    """How large a network is."""
+
+    parameters: int
+    multiply_adds: int
+    """Of one image's forward pass; see `orchestrator.models.flop_count`."""
+
+
+_sizes: dict[object, NetworkSize] = {}
+
+
+def network_size(model: ModelSpec, network: nn.Module, dataset: Dataset) -> NetworkSize:
+    """The size of a network that was built for the images of a data set; counted once for each architecture."""
+    shape = tuple(dataset.train.images.shape[1:])
+    key = (model.model_dump_json(), shape, len(dataset.classes))
+    if key not in _sizes:
+        _sizes[key] = NetworkSize(parameter_count(network), flop_count(network, (1, *shape)))
+    return _sizes[key]
+
+
 def build_teacher(run: RunSpec, dataset: Dataset) -> nn.Module:
     """The teacher's network, with its initial weights."""
     if run.teacher is None:
@@ -256,6 +276,7 @@ def build_student_run(
     return _training_run(
         run,
         run.training,
+        run.student,
         student,
         build_criterion(run.distillation),
         splits,
@@ -278,15 +299,28 @@ def build_teacher_run(
 ) -> TrainingRun:
     """The training of a teacher, on the labels alone."""
     criterion = Criterion(1.0, 0.0, ConstantTemperature(1.0), NoAdjustment())
-    network = build_teacher(run, splits.dataset)
+    network, model = build_teacher(run, splits.dataset), run.teacher
+    if model is None:
+        raise ValueError("this run has no teacher")
     return _training_run(
-        run, run.teacher_training, network, criterion, splits, splits.teacher_train, None, trial, world, should_stop
+        run,
+        run.teacher_training,
+        model,
+        network,
+        criterion,
+        splits,
+        splits.teacher_train,
+        None,
+        trial,
+        world,
+        should_stop,
     )
 
 
 def _training_run(
     run: RunSpec,
     training: TrainingSpec,
+    model: ModelSpec,
     network: nn.Module,
     criterion: Criterion,
     splits: Splits,
@@ -298,7 +332,8 @@ def _training_run(
     peers: Sequence[nn.Module] = (),
 ) -> TrainingRun:
     dataset = splits.dataset
-    precision, _ = resolve_precision(training.precision, world.device)
+    size = network_size(model, network, dataset)
+    precision, reason = resolve_precision(training.precision, world.device, network, size.multiply_adds)
     augmentation = build_augmentation(run.data, dataset)
     for part in (network, *peers, *([] if teacher is None else [teacher])):
         part.to(world.device)
@@ -311,7 +346,14 @@ def _training_run(
         criterion,
         OPTIMIZERS[optimizer.method](parameters, **_arguments(optimizer, "method")),
         SCHEDULES[schedule.method](training.epochs, **_arguments(schedule, "method")),
-        TrainingSettings(training.epochs, training.batch_size, run.seed, precision, training.gradient_clip),
+        TrainingSettings(
+            training.epochs,
+            training.batch_size,
+            run.seed,
+            precision,
+            training.gradient_clip,
+            precision_reason=reason,
+        ),
         TrainingData(train, splits.val, dataset.mean, dataset.std, augmentation),
         teacher=teacher,
         features=features,

@@ -38,6 +38,10 @@ LEARNING_RATE: Final = "optimizer/lr"
 THROUGHPUT: Final = "throughput/samples_per_s"
 EPOCH_TIME: Final = "time/epoch_s"
 
+PRECISION: Final = "precision"
+"""Parameter: the arithmetic that a trial computed in."""
+PRECISION_REASON: Final = "precision.reason"
+
 PARENT_RUN_TAG: Final = "mlflow.parentRunId"
 TAG_PREFIX: Final = "orchestrator."
 

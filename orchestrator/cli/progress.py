@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Mapping
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -52,6 +53,8 @@ class View(Watcher):
         self.plan: Plan | None = None
         self.found: list[str] = []
         """A line for each teacher that was found again."""
+        self.chosen: list[str] = []
+        """A line for each precision that was chosen, with its reason."""
         self.records: dict[str, Record] = {}
         self._open: dict[str, Record] = {}
         """Those that have not ended; with what follows, a view costs the same however many have."""
@@ -91,6 +94,17 @@ class View(Watcher):
         if self.plan is not None and record.trial.phase is Phase.TEACHER:
             # Its weights have gone since they were found.
             self._find_teachers(self.plan)
+
+    def on_describe(self, record: Record, described: Mapping[str, Any]) -> None:
+        why = described[names.PRECISION_REASON]
+        role = "teacher" if record.trial.phase is Phase.TEACHER else "student"
+        line = f"precision of the {role}: {described[names.PRECISION]} ({why})"
+        if line not in self.chosen:
+            self.chosen.append(line)
+            self.on_choice(line)
+
+    def on_choice(self, line: str) -> None:
+        """There is a new line in `chosen`."""
 
     def on_epoch(self, record: Record) -> None:
         self.loading, self._heard = False, True
@@ -205,6 +219,9 @@ class PlainView(View):
         if self.loading and not told:
             self._line(LOADING)
 
+    def on_choice(self, line: str) -> None:
+        self._line(line)
+
     def on_epoch(self, record: Record) -> None:
         super().on_epoch(record)
         if time.monotonic() - self._last_line >= HEARTBEAT_S:
@@ -267,7 +284,7 @@ class LiveView(View):
         )
         bar = Table.grid()
         bar.add_row(ProgressBar(total=self.total, completed=self.ended, width=60))
-        found = [Text(line, style="dim") for line in self.found]
+        found = [Text(line, style="dim") for line in (*self.found, *self.chosen[-2:])]
         return Group(head, bar, *found, self._variants(), self._running())
 
     def _variants(self) -> Table:

@@ -151,6 +151,7 @@ class Driver:
         if DESCRIBED in result:
             record.described = dict(result[DESCRIBED])
             self._tracker.describe(record.trial.id, result[DESCRIBED])
+            self.watcher.on_describe(record, result[DESCRIBED])
         epoch = int(result["epoch"])
         metrics = {name: float(value) for name, value in result.items() if names.is_metric(name)}
         record.epochs, record.metrics = epoch, metrics

@@ -6,8 +6,9 @@ Knows no Ray, so that whatever runs trials (a Tune actor, a group of Ray Train w
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -16,11 +17,10 @@ from orchestrator.data import Dataset, Images
 from orchestrator.errors import CheckpointError, TeacherError
 from orchestrator.execution.artifacts import class_table, temperature_table
 from orchestrator.execution.job import Job
-from orchestrator.models import flop_count, parameter_count
 from orchestrator.search.trials import Phase
 from orchestrator.spec.data import DataSpec
 from orchestrator.spec.experiment import RunSpec
-from orchestrator.spec.model import ModelSpec, TeacherSpec
+from orchestrator.spec.model import TeacherSpec
 from orchestrator.store.home import TrialFolder, write_atomically
 from orchestrator.training import (
     SINGLE,
@@ -43,7 +43,6 @@ class Cache:
     def __init__(self) -> None:
         self._dataset: tuple[object, Dataset] | None = None
         self._teacher: tuple[object, nn.Module] | None = None
-        self._sizes: dict[object, tuple[int, int]] = {}
         self.judged: tuple[object, float] | None = None
         """A teacher from a file, and its validation accuracy in percent."""
 
@@ -57,14 +56,6 @@ class Cache:
         """Have a job's data set and teacher at hand."""
         run = RunSpec.model_validate(job.run)
         self.teacher(job, run, self.dataset(run.data, job.cache))
-
-    def size(self, name: str, model: ModelSpec, network: nn.Module, shape: Sequence[int]) -> dict[str, int]:
-        """Parameters and multiply-adds of a network for images of this shape, under names that begin with `name`."""
-        key = (model.model_dump_json(), tuple(shape))
-        if key not in self._sizes:
-            self._sizes[key] = (parameter_count(network), flop_count(network, (1, *shape)))
-        parameters, flops = self._sizes[key]
-        return {f"{name}.parameters": parameters, f"{name}.flops": flops}
 
     def teacher(self, job: Job, run: RunSpec, dataset: Dataset) -> nn.Module | None:
         """The network, or the average of several, that the job's student learns from."""
@@ -113,8 +104,14 @@ class Session:
             self.training = build.build_student_run(
                 self.run, self._splits, teacher, trial=job.trial, world=world, should_stop=should_stop
             )
-        self.described: dict[str, float] = {**self._sizes(cache), **self._teacher_accuracy(cache)}
-        """Parameters and multiply-adds of the networks, and what else only this process knows of them."""
+        settings = self.training.settings
+        self.described: dict[str, Any] = {
+            **self._sizes(),
+            **self._teacher_accuracy(cache),
+            names.PRECISION: settings.precision,
+            names.PRECISION_REASON: settings.precision_reason,
+        }
+        """Parameters and multiply-adds of the networks, and what else only this process knows."""
         # What the others would read could be older, where a file system takes its time.
         state = world.broadcast(load_latest(self.folder.checkpoints) if self._writes else None)
         if state is not None:
@@ -126,8 +123,7 @@ class Session:
         self._saving_s = 0.0
         self._tested: Evaluation | None = None
 
-    def _sizes(self, cache: Cache) -> dict[str, int]:
-        shape = self._splits.dataset.train.images.shape[1:]
+    def _sizes(self) -> dict[str, int]:
         learner = self.run.student if self.job.distils else self.run.teacher
         networks = {"student" if self.job.distils else "teacher": (learner, self.training.student)}
         if len(self.job.teachers) == 1 and self.training.teacher is not None:
@@ -135,7 +131,8 @@ class Session:
         sizes: dict[str, int] = {}
         for name, (model, network) in networks.items():
             if model is not None:
-                sizes |= cache.size(name, model, network, shape)
+                size = build.network_size(model, network, self._splits.dataset)
+                sizes |= {f"{name}.parameters": size.parameters, f"{name}.flops": size.multiply_adds}
         return sizes
 
     def _teacher_accuracy(self, cache: Cache) -> dict[str, float]:

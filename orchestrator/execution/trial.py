@@ -24,11 +24,10 @@ class DistillationTrainable(tune.Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         # The driver imports this module too, and does without torch.
-        import torch
-
         from orchestrator.execution.session import Cache
+        from orchestrator.training.process import prepare_process
 
-        torch.set_num_threads(config["threads"])
+        prepare_process(config["threads"])
         self._cache = Cache()
         self.reset_config(config)
 

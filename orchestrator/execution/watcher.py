@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from orchestrator.search.plan import Plan
 from orchestrator.search.trials import Record
 
@@ -10,7 +13,7 @@ class Watcher:
     """Follows an experiment; every method does nothing by default.
 
     The driver calls `on_stage` with what it is doing, `on_plan` once before the first trial, then `on_start`,
-    `on_epoch` and `on_end` for every trial, all from one thread.
+    `on_describe`, `on_epoch` and `on_end` for every trial, all from one thread.
     """
 
     def on_stage(self, text: str) -> None: ...
@@ -18,6 +21,9 @@ class Watcher:
     def on_plan(self, plan: Plan, records: dict[str, Record], concurrency: int) -> None: ...
 
     def on_start(self, record: Record) -> None: ...
+
+    def on_describe(self, record: Record, described: Mapping[str, Any]) -> None:
+        """A trial has said what it runs with, such as `names.PRECISION`, before its first epoch is told."""
 
     def on_epoch(self, record: Record) -> None: ...
 

@@ -19,6 +19,7 @@ from orchestrator.execution.hub import Order
 from orchestrator.execution.job import DESCRIBED, INTERRUPTED, Job
 from orchestrator.execution.session import Cache, Session
 from orchestrator.training import Interrupted, World
+from orchestrator.training.process import prepare_process
 
 _LOST_PEER = ("gloo", "Connection closed by peer", "Connection reset by peer", "NCCL")
 """Words of the errors that a process gets when another one dies, where their type does not tell."""
@@ -26,7 +27,7 @@ _LOST_PEER = ("gloo", "Connection closed by peer", "Connection reset by peer", "
 
 def work(config: dict[str, Any]) -> None:
     """Carry out orders until there are no more; runs in every worker of a Ray Train run."""
-    torch.set_num_threads(config["threads"])
+    prepare_process(config["threads"])
     context = train.get_context()
     device = get_device()
     world = World(context.get_world_rank(), context.get_world_size(), device[0] if isinstance(device, list) else device)

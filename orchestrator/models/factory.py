@@ -10,6 +10,11 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from orchestrator.catalog import MODELS, TORCHVISION
+from orchestrator.models.classifier import exact_classifier
+
+LARGE = 5_000_000
+"""Multiply-adds for one image from which on a network's time goes into arithmetic, and no longer between operations;
+`bench/precision.py` shows it."""
 
 
 def build_model(
@@ -23,6 +28,8 @@ def build_model(
     small_images: bool = False,
 ) -> nn.Module:
     """A freshly initialised network that maps images [B, in_channels, H, W] to logits [B, num_classes].
+
+    The layer that it names as its classifier gives float32 logits under autocast too.
 
     Args:
         name: a name in `catalog.MODELS`; its factory takes the keyword arguments of this function.
@@ -47,6 +54,7 @@ def build_model(
     model: nn.Module = factory(
         num_classes=num_classes, in_channels=in_channels, width=width, norm=norm, stem_stride=stem_stride
     )
+    exact_classifier(model)
     return model
 
 

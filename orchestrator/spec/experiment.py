@@ -21,7 +21,7 @@ from orchestrator.spec.search import SearchSpec
 from orchestrator.spec.tracking import TrackingSpec
 from orchestrator.spec.training import TrainingSpec
 
-SPEC_VERSION = 1
+SPEC_VERSION = 2
 """Part of every hash: raised when the same spec would give other results than before, as by another default."""
 
 

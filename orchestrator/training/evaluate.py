@@ -118,7 +118,7 @@ def _logits(
     was_training = model.training
     model.eval()
     try:
-        with torch.no_grad(), autocast(precision, device):
+        with torch.inference_mode(), autocast(precision, device):
             batches = [model(normalise(batch.to(device), mean, std)).float() for batch in images.split(batch_size)]
     finally:
         model.train(was_training)

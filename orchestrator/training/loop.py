@@ -22,6 +22,7 @@ from orchestrator.distillation.batch import Batch, Mix
 from orchestrator.distillation.criterion import Criterion, CriterionOutput
 from orchestrator.distillation.features import FeatureTerm
 from orchestrator.errors import CheckpointError, DataError, DivergenceError
+from orchestrator.models.folding import folded
 from orchestrator.models.taps import Tap
 from orchestrator.training.evaluate import Evaluation, NonFiniteLogitsError, evaluate
 from orchestrator.training.learner import Learner, idle_norms
@@ -46,6 +47,8 @@ class TrainingSettings:
     """Largest L2 norm of the gradient."""
     eval_every: int = 1
     """Epochs between validations; the last epoch always ends with one."""
+    precision_reason: str = "asked for"
+    """Why it is this precision, for people."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "eval_every"):
@@ -118,15 +121,13 @@ class TrainingRun:
         self._connectors, self._peers = learner.features, learner.peers
         # Running statistics are shared before each validation instead of in every step.
         self._learner = DistributedDataParallel(learner, broadcast_buffers=False) if world.size > 1 else learner
-        self._teacher_tap: Tap | None = None
-        if self.teacher is not None:
-            self._teacher_tap = Tap(self.teacher, [layer for term in features for layer in term.teacher_layers])
         self.criterion = criterion
         self.optimizer = optimizer
         self.schedule = schedule
         self.settings = settings
         self.data = replace(data, train=data.train.to(world.device), val=data.val.to(world.device))
         self.world = world
+        self._teacher_tap = None if self.teacher is None else self._frozen(self.teacher)
         self.trial = trial
         self.epoch = 0
         """Completed epochs."""
@@ -212,11 +213,7 @@ class TrainingRun:
         mix = None if partners is None else Mix(partners.labels, partners.share)
         inputs = normalise(images, self.data.mean, self.data.std)
         part = Batch(target, indices, self.epoch, settings.seed, mix, world.workers(len(batch)))
-        logits_teacher: Tensor | None = None
-        features_teacher: dict[str, Tensor] = {}
-        if self._teacher_tap is not None:
-            with torch.no_grad(), autocast(settings.precision, world.device):
-                logits_teacher, features_teacher = self._teacher_tap(inputs)
+        logits_teacher, features_teacher = self._taught(inputs)
         with autocast(settings.precision, world.device), nullcontext() if start < end else idle_norms(self._learner):
             (logits, *logits_peers), feature_losses = self._learner(inputs, features_teacher, part)
         if not self.criterion.needs_teacher:
@@ -234,6 +231,22 @@ class TrainingRun:
         self.optimizer.step()
         self.optimizer.zero_grad()
         meter.add(output, logits, target, total, feature_losses)
+
+    def _frozen(self, teacher: nn.Module) -> Tap:
+        """The teacher as it runs: where it is large without its batch norms, see `folded`."""
+        layers = [layer for term in self.features for layer in term.teacher_layers]
+        example = torch.zeros(1, *self.data.train.images.shape[1:], device=self.world.device)
+        return Tap(folded(teacher, example, layers), layers)
+
+    def _taught(self, inputs: Tensor) -> tuple[Tensor | None, dict[str, Tensor]]:
+        """The teacher's logits, float32 [B, C], and its features by layer; nothing without one."""
+        if self._teacher_tap is None:
+            return None, {}
+        # Backward passes keep features of the teacher, which they may not where inference mode made them.
+        mode = torch.no_grad() if self.features else torch.inference_mode()
+        with mode, autocast(self.settings.precision, self.world.device):
+            logits, features = self._teacher_tap(inputs)
+        return logits.to(torch.float32, copy=True), features
 
     def _mutual(self, logits: list[Tensor], part: Batch, progress: float) -> tuple[CriterionOutput, Tensor]:
         """Deep mutual learning (Zhang et al. 2018, equation 8): each network learns from the mean over all others.

@@ -76,6 +76,19 @@ def test_a_teacher_that_is_trained_counts(home: Home, plain: PlainView) -> None:
     assert lines(plain)[-1].startswith(f"1/{ALONE_TOTAL + 1} trials, 0 running; teacher-")
 
 
+def test_a_precision_is_told_once_with_its_reason(home: Home, plain: PlainView) -> None:
+    plan = plan_of()
+    student, of_teacher = running(whole(plan, with_teacher=False)[0]), running(teacher(plan))
+    view = live(home)
+    for shown in (plain, view):
+        shown.on_plan(plan, {}, 2)
+        for record in (of_teacher, student, student):
+            shown.on_describe(record, {"precision": "bf16", "precision.reason": "auto: it can"})
+    told = ["precision of the teacher: bf16 (auto: it can)", "precision of the student: bf16 (auto: it can)"]
+    assert lines(plain)[1:] == told
+    assert all(line in drawn(view) for line in told)
+
+
 def test_a_found_teacher_that_is_trained_after_all_counts(home: Home, plain: PlainView) -> None:
     plan = plan_of()
     weights = store_teacher(home, plan)

@@ -88,7 +88,10 @@ def test_a_trial_that_was_started_again_ends_as_any_other(driver: Driver) -> Non
 
 def test_sizes_become_parameters_of_the_run(driver: Driver) -> None:
     start(driver, "a")
+    told = []
+    driver.watcher.on_describe = lambda record, described: told.append((record.trial.id, described))
     driver.on_result("a", epoch(1, **{DESCRIBED: {"student.parameters": 7}}))
+    assert told == [("alone-000", {"student.parameters": 7})]
     tracker = driver._tracker
     assert isinstance(tracker, MemoryTracker)
     assert tracker.runs["alone-000"].info.params["student.parameters"] == 7

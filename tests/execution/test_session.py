@@ -328,6 +328,8 @@ def test_sizes_of_the_networks_are_told(tmp_path, teacher):
     assert session.described["student.parameters"] == parameter_count(session.training.student)
     assert session.described["teacher.flops"] > session.described["student.flops"] > 0
     assert "teacher.val_acc1" not in session.described
+    assert session.described["precision"] == "float32"
+    assert session.described["precision.reason"].startswith("auto: ")
 
 
 def test_a_teacher_whose_logits_are_not_finite_is_named_and_not_the_student(tmp_path, teacher):

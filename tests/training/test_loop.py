@@ -11,6 +11,8 @@ from training_runs import CE_ONLY, CLASSES, DISTILL, images, make_run, network, 
 from orchestrator import names
 from orchestrator.data import Augmentation, load_dataset, normalise, stratified_split
 from orchestrator.distillation.criterion import Criterion, CriterionOutput
+from orchestrator.distillation.features import FeatureTerm, Setup
+from orchestrator.distillation.features.fitnet import FitNet
 from orchestrator.distillation.temperature import dynamic_temperature, flsw_weights
 from orchestrator.errors import CheckpointError, DataError, DivergenceError
 from orchestrator.training import (
@@ -170,6 +172,7 @@ def test_the_teacher_stays_as_it_is_and_sees_what_the_student_sees() -> None:
     teacher.register_forward_pre_hook(lambda module, args: seen["teacher"].append(args[0]))
     data = training_data(augmentation=Augmentation(1, True))
     run = make_run(student, DISTILL, data=data, teacher=teacher, epochs=2, settings={"eval_every": 2})
+    seen["teacher"].clear()
     run.train_epoch()
     assert len(seen["teacher"]) == 4
     assert all(torch.equal(a, b) for a, b in zip(seen["student"], seen["teacher"], strict=True))
@@ -177,6 +180,30 @@ def test_the_teacher_stays_as_it_is_and_sees_what_the_student_sees() -> None:
     assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
     assert all(parameter.grad is None for parameter in teacher.parameters())
     assert student.training
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+@pytest.mark.parametrize("with_features", [False, True])
+def test_a_folded_teacher_teaches_the_same(
+    precision: str, with_features: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trained() -> dict[str, float]:
+        student, teacher = network(), network(seed=5, norm="batch").eval()
+        loss = FitNet(Setup([(4, 8, 8)], [(4, 8, 8)], torch.arange(4)))
+        term = FeatureTerm("fitnet", loss, 1.0, ("stages.0",), ("stages.0",))
+        run = make_run(
+            student,
+            DISTILL,
+            teacher=teacher,
+            features=[term] if with_features else [],
+            settings={"precision": precision},
+            optimizer=sgd([*student.parameters(), *loss.parameters()], lr=0.05),
+        )
+        return without_times(run.train_epoch())
+
+    expected = trained()
+    monkeypatch.setattr("orchestrator.models.folding.LARGE", 0)
+    assert trained() == pytest.approx(expected, rel=1e-4 if precision == "float32" else 0.1, abs=1e-4)
 
 
 def _dropout_network(seed: int) -> nn.Module:

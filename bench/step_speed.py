@@ -1,0 +1,222 @@
+"""Samples a second of a distillation step beside a plain loop and beside the bare networks.
+
+A ResNet-56 teaches a ResNet-20 on random 3 x 32 x 32 images of 100 classes. The rows:
+
+- reference: the loop of the popular distillation repositories, written plainly: PIL images through torchvision's
+  transforms and a DataLoader, eager float32, the teacher's forward pass in every step, cross entropy and KD, SGD, and
+  the loss and accuracy of every step read with `.item()`. The DataLoader has no worker processes: their work takes
+  a core's time as well.
+- float32, bf16: this package's loop, with the same augmentation and losses and all its metrics.
+- compute: what no loop can leave out, in the same precision and layout: forward of the folded teacher, forward and
+  backward of the student, the optimizer's step; on a batch that is there, without a loss.
+
+Each row runs in its own process with one thread, and the rows take turns. Speeds are medians of samples a second of CPU
+time; a ratio is the median over rounds of both rows' ratio within a round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own convention
+from torch import Tensor, nn
+
+from orchestrator.build import build_criterion
+from orchestrator.data import Augmentation, Images
+from orchestrator.models import build_model
+from orchestrator.models.folding import folded
+from orchestrator.spec.distillation import DistillationSpec
+from orchestrator.training import Precision, TrainingData, TrainingRun, TrainingSettings
+from orchestrator.training.optim import constant, sgd
+from orchestrator.training.precision import autocast
+from orchestrator.training.process import prepare_process
+
+CLASSES, SIZE = 100, 32
+MEAN, STD = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
+LR, CE_WEIGHT, KD_WEIGHT, TEMPERATURE = 0.05, 0.1, 0.9, 4.0
+CPU = torch.device("cpu")
+Turn = Callable[[], None]
+"""Trains on all images once."""
+
+
+def networks() -> tuple[nn.Module, nn.Module]:
+    """The student and its teacher."""
+    torch.manual_seed(0)
+    student, teacher = (build_model(name, num_classes=CLASSES) for name in ("resnet20", "resnet56"))
+    return student, teacher.eval()
+
+
+def random_images(count: int) -> Images:
+    pixels = torch.randint(256, (count, 3, SIZE, SIZE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return Images(pixels, torch.arange(count) % CLASSES)
+
+
+def reference(batch: int, count: int) -> Turn:
+    from torchvision import transforms
+    from torchvision.transforms.functional import to_pil_image
+
+    torch.set_num_threads(1)
+    student, teacher = networks()
+    data = random_images(count)
+    pictures = [(to_pil_image(image), int(label)) for image, label in zip(data.images, data.labels, strict=True)]
+    change = transforms.Compose(
+        [
+            transforms.RandomCrop(SIZE, padding=4),
+            transforms.RandomHorizontalFlip(),
+            transforms.ToTensor(),
+            transforms.Normalize(MEAN, STD),
+        ]
+    )
+
+    class Pictures(torch.utils.data.Dataset[tuple[Tensor, int]]):
+        def __len__(self) -> int:
+            return len(pictures)
+
+        def __getitem__(self, index: int) -> tuple[Tensor, int]:
+            picture, label = pictures[index]
+            return change(picture), label
+
+    loader = torch.utils.data.DataLoader(Pictures(), batch_size=batch, shuffle=True)
+    optimizer = torch.optim.SGD(student.parameters(), lr=LR, momentum=0.9, weight_decay=5e-4)
+
+    def turn() -> None:
+        losses, hits = 0.0, 0.0
+        student.train()
+        for images, labels in loader:
+            with torch.no_grad():
+                logits_teacher = teacher(images)
+            logits = student(images)
+            softened = F.log_softmax(logits / TEMPERATURE, dim=1)
+            targets = F.softmax(logits_teacher / TEMPERATURE, dim=1)
+            loss_kd = F.kl_div(softened, targets, reduction="batchmean") * TEMPERATURE**2
+            loss = CE_WEIGHT * F.cross_entropy(logits, labels) + KD_WEIGHT * loss_kd
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses += loss.item()
+            hits += (logits.argmax(dim=1) == labels).float().mean().item()
+
+    return turn
+
+
+def ours(batch: int, count: int, precision: Precision) -> Turn:
+    prepare_process(threads=1)
+    student, teacher = networks()
+    images, never = random_images(count), 1_000_000
+    spec = {"ce_weight": CE_WEIGHT, "kd_weight": KD_WEIGHT, "temperature": {"method": "constant", "base": TEMPERATURE}}
+    run = TrainingRun(
+        student,
+        build_criterion(DistillationSpec.model_validate(spec)),
+        sgd(student.parameters(), lr=LR, weight_decay=5e-4),
+        constant(never),
+        TrainingSettings(epochs=never, batch_size=batch, seed=0, precision=precision, eval_every=never),
+        TrainingData(images, images, MEAN, STD, Augmentation(4, True)),
+        teacher=teacher,
+    )
+
+    def turn() -> None:
+        run.train_epoch()
+
+    return turn
+
+
+def compute(batch: int, count: int, precision: Precision) -> Turn:
+    prepare_process(threads=1)
+    student, teacher = networks()
+    inputs = torch.randn(batch, 3, SIZE, SIZE).to(memory_format=torch.channels_last)
+    teacher = folded(teacher, inputs[:1]).to(memory_format=torch.channels_last)
+    student.to(memory_format=torch.channels_last).train()
+    optimizer = sgd(student.parameters(), lr=LR, weight_decay=5e-4)
+    gradient = torch.randn(batch, CLASSES) / batch
+
+    def turn() -> None:
+        for _ in range(count // batch):
+            with torch.inference_mode(), autocast(precision, CPU):
+                teacher(inputs)
+            with autocast(precision, CPU):
+                logits = student(inputs)
+            logits.backward(gradient)
+            optimizer.step()
+            optimizer.zero_grad()
+
+    return turn
+
+
+ROWS: dict[str, Callable[[int, int], Turn]] = {
+    "reference": reference,
+    "float32": lambda batch, count: ours(batch, count, "float32"),
+    "bf16": lambda batch, count: ours(batch, count, "bf16"),
+    "compute, float32": lambda batch, count: compute(batch, count, "float32"),
+    "compute, bf16": lambda batch, count: compute(batch, count, "bf16"),
+}
+COMPUTE = {"float32": "compute, float32", "bf16": "compute, bf16"}
+"""The bare networks that a row is held against."""
+
+
+def serve(row: str, batch: int, count: int, pipe: Connection) -> None:
+    """In a row's process: for every message one turn, answered with its CPU seconds."""
+    turn = ROWS[row](batch, count)
+    while pipe.recv():
+        started = time.process_time()
+        turn()
+        pipe.send(time.process_time() - started)
+
+
+def seconds(batch: int, count: int, rounds: int) -> dict[str, list[float]]:
+    """CPU seconds of a turn of `count` images by row, for every round but the first two."""
+    context = multiprocessing.get_context("spawn")
+    pipes, processes = {}, []
+    for row in ROWS:
+        pipes[row], end = context.Pipe()
+        process = context.Process(target=serve, args=(row, batch, count, end), daemon=True)
+        process.start()
+        # So that a row that dies is an error instead of a wait without end.
+        end.close()
+        processes.append(process)
+    taken: dict[str, list[float]] = {row: [] for row in ROWS}
+    for number in range(rounds + 2):
+        rows = list(ROWS) if number % 2 else list(reversed(ROWS))
+        for row in rows:
+            pipes[row].send(True)
+            spent = pipes[row].recv()
+            if number >= 2:
+                taken[row].append(spent)
+    for pipe in pipes.values():
+        pipe.send(False)
+    for process in processes:
+        process.join()
+    return taken
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="few rounds: does it run, not how fast")
+    arguments = parser.parse_args()
+    rounds, samples = (2, 512) if arguments.quick else (15, 1024)
+    print(f"torch {torch.__version__}, one thread, {platform.machine()}; ResNet-56 teaches ResNet-20")
+    for batch in (64, 256):
+        taken = seconds(batch, samples, rounds)
+        print(f"\n{f'batches of {batch}':20} {'samples/s':>10} {'to reference':>13} {'to compute':>11}")
+        for row, spent in taken.items():
+            speed = samples / statistics.median(spent)
+            line = f"{row:20} {speed:10.0f} {_ratio(taken['reference'], spent):12.2f}x"
+            print(line + (f" {_ratio(taken[COMPUTE[row]], spent):10.3f}x" if row in COMPUTE else ""))
+
+
+def _ratio(others: list[float], row: list[float]) -> float:
+    """How many times as fast as `others` a row is."""
+    return statistics.median(other / own for other, own in zip(others, row, strict=True))
+
+
+if __name__ == "__main__":
+    main()
