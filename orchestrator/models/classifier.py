@@ -14,7 +14,7 @@ class Classifier(nn.Linear):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        if not torch.is_autocast_enabled(input.device.type):
+        if input.is_meta or not torch.is_autocast_enabled(input.device.type):
             return super().forward(input)
         with torch.autocast(input.device.type, enabled=False):
             return functional.linear(input.to(self.weight.dtype), self.weight, self.bias)

@@ -55,7 +55,8 @@ def test_a_network_trains_on_small_grey_images():
     logits.square().sum().backward()
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
     classifier = model.get_submodule(model.classifier_layer)
-    assert (type(classifier), classifier.out_features) == (nn.Linear, 5)
+    assert isinstance(classifier, nn.Linear)
+    assert classifier.out_features == 5
 
 
 @pytest.mark.parametrize(("norm", "kind"), [("group", nn.GroupNorm), ("sync_batch", nn.SyncBatchNorm)])
