@@ -12,7 +12,7 @@ import torch
 
 from orchestrator.data.download import fetch
 from orchestrator.data.images import Dataset, Images
-from orchestrator.data.pickles import PickledArray, read_pickle
+from orchestrator.data.pickles import PickledArray, read_pickle, text_of
 from orchestrator.data.published import damaged, data_root, missing, other_content
 from orchestrator.data.tar import read_members
 
@@ -165,4 +165,4 @@ def _class_names(layout: _Layout, meta: dict[str, Any], where: str) -> tuple[str
     names = meta.get(layout.class_key)
     if not isinstance(names, list) or len(names) != layout.classes:
         raise damaged(where, f"must have {layout.classes} names under {layout.class_key!r}", layout.name)
-    return tuple(name.decode("latin1") if isinstance(name, bytes) else str(name) for name in names)
+    return tuple(text_of(name, where) for name in names)

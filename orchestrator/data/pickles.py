@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import math
 import pickle
+import pickletools
 import struct
 from typing import Any
 
@@ -114,9 +115,11 @@ def read_pickle(content: bytes, where: str) -> dict[str, Any]:
     """The dictionary in a pickle of numbers, byte strings, lists, dictionaries and uint8 arrays.
 
     Keys come as text, byte strings as they are, arrays as `PickledArray`. `where` names the file in errors.
-    Raises `DataError` for a pickle that is damaged, holds anything else, or has a key twice.
+    Raises `DataError` for a pickle that is damaged, holds anything else (numbers of more than 64 bits among it), or
+    has a key twice or one that is no text.
     """
     try:
+        _check_numbers(content)
         found = _Unpickler(content, where).load()
     except (
         pickle.UnpicklingError,
@@ -133,7 +136,31 @@ def read_pickle(content: bytes, where: str) -> dict[str, Any]:
         raise damaged(where, f"cannot be read: {error}") from error
     if type(found) is not dict:
         raise damaged(where, f"must hold a dictionary, not {type(found).__name__}")
-    keys = [key.decode("latin1") if isinstance(key, bytes) else str(key) for key in found]
+    keys = [text_of(key, where) for key in found]
     if twice := sorted({key for key in keys if keys.count(key) > 1}):
         raise damaged(where, f"has the key {twice[0]!r} twice")
     return dict(zip(keys, found.values(), strict=True))
+
+
+def text_of(value: Any, where: str) -> str:
+    """A key or name of a pickle, which Python 2 wrote as bytes; raises `DataError` for anything but text."""
+    if isinstance(value, bytes):
+        return value.decode("latin1")
+    if not isinstance(value, str):
+        raise damaged(where, f"has a key or name that is not text but {type(value).__name__}")
+    return value
+
+
+def _check_numbers(content: bytes) -> None:
+    """Raise `ValueError` where reading the pickle would ask for more memory than its size warrants.
+
+    The reader makes a table as long as the largest place that a value is stored at, and byte arrays as long as the
+    pickle says; numbers of thousands of digits cannot be printed.
+    """
+    for code, argument, _ in pickletools.genops(content):
+        if not isinstance(argument, int):
+            continue
+        if "PUT" in code.name and argument > len(content):
+            raise ValueError(f"it stores a value at the place {argument}")
+        if abs(argument) >= 2**63:
+            raise ValueError("it holds a number of more than 64 bits")

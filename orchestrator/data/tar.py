@@ -1,4 +1,4 @@
-"""Named members of a tar archive, read into memory; nothing is ever written to a path that an archive names."""
+"""Named members of a gzipped tar archive, read into memory; nothing is ever written to a path that an archive names."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _CHUNK = 2**20
 
 
 def read_members(path: Path, names: Collection[str]) -> dict[str, bytes]:
-    """The contents of the named files in a tar archive, compressed or not.
+    """The contents of the named files in a gzipped tar archive.
 
     Raises `DataError` naming the archive when it is damaged, and the member when it is missing, twice there,
     no ordinary file, or larger than 512 MiB.
     """
     found: dict[str, bytes] = {}
     try:
-        with tarfile.open(path, "r:*") as archive:
+        with tarfile.open(path, "r:gz") as archive:
             for member in archive:
                 name = member.name.removeprefix("./")
                 if name not in names:

@@ -1,6 +1,9 @@
 """CIFAR-10 and CIFAR-100 from files in the published format."""
 
+import bz2
+import gzip
 import hashlib
+import lzma
 import pickle
 from pathlib import Path
 from typing import Any
@@ -120,6 +123,7 @@ def changed(name: str, **values: Any) -> dict[str, Any]:
         (changed("test_batch", data=pixels(10, 3071)), "test_batch", r"uint8 \[N, 3072\] .* not \[10, 3071\]"),
         (changed("test_batch", data=b"x"), "test_batch", r"uint8 \[N, 3072\] .* not bytes"),
         (changed("batches.meta", label_names=[b"a"]), "batches.meta", "must have 10 names under 'label_names'"),
+        (changed("batches.meta", label_names=[*range(10)]), "batches.meta", "has a key or name that is not text"),
         (cifar10_parts() | {"data_batch_4": b"\x80\x02}"}, "data_batch_4", "cannot be read"),
         (cifar10_parts() | {"data_batch_4": b"cos\nsystem\n(S'true'\ntR."}, "data_batch_4", "asks for os.system"),
         (cifar10_parts(each=1), "cifar10", "the class 'dog' has no training image"),
@@ -142,6 +146,10 @@ def test_damaged_archives_are_named(tmp_path: Path) -> None:
     for content in (whole[: len(whole) // 2], b"no archive", b"", whole[:5000] + bytes(100) + whole[5100:]):
         path.write_bytes(content)
         with pytest.raises(DataError, match=r"cifar-10-python.tar.gz"):
+            load_dataset("cifar10", tmp_path, verify=False)
+    for squeeze in (lzma.compress, bz2.compress):
+        path.write_bytes(squeeze(gzip.decompress(whole))[:-9])
+        with pytest.raises(DataError, match=r"cifar-10-python.tar.gz cannot be read: not a gzip file"):
             load_dataset("cifar10", tmp_path, verify=False)
     members = archive_of(cifar10_parts())
     del members[f"{CIFAR10}/data_batch_5"]

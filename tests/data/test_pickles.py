@@ -5,6 +5,8 @@ import io
 import os
 import pickle
 import pickletools
+import resource
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -143,11 +145,35 @@ def test_an_empty_array_is_read() -> None:
         (python2_pickle(CONTENT)[:-20], "cannot be read"),
         (python2_pickle([1]), "must hold a dictionary, not list"),
         (pickle.dumps({b"data": 1, "data": 2}, 2), "has the key 'data' twice"),
+        (pickle.dumps({7: 1}, 2), "has a key or name that is not text but int"),
+        (pickle.dumps({10**5000: 1}, 2), "cannot be read: it holds a number of more than 64 bits"),
+        (pickle.dumps({b"a": -(10**5000)}, 2), "cannot be read: it holds a number of more than 64 bits"),
+        (b"}S'a'\nL1" + b"0" * 5000 + b"L\ns.", "cannot be read: Exceeds the limit"),
     ],
 )
 def test_a_damaged_pickle_is_named(content: bytes, message: str) -> None:
     with pytest.raises(DataError, match=f"^/some/file {message}"):
         read_pickle(content, "/some/file")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\x02}r\xff\xff\xff\x7f.",
+        b"\x80\x02}p2147483647\n.",
+        b"\x80\x05\x96" + (2**34).to_bytes(8, "little") + b".",
+        b"\x80\x05\x96" + (2**62).to_bytes(8, "little") + b".",
+    ],
+)
+def test_a_small_pickle_cannot_ask_for_much_memory(content: bytes) -> None:
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 2**30, before[1]))
+    try:
+        with pytest.raises(DataError, match="cannot be read: [^:]*(place 2147483647|bytes)"):
+            read_pickle(content, "a")
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 WHOLE = python2_pickle(CONTENT)
