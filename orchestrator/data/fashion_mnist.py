@@ -10,7 +10,7 @@ from torch import Tensor
 from orchestrator.data.download import fetch
 from orchestrator.data.idx import read_idx
 from orchestrator.data.images import Dataset, Images
-from orchestrator.data.published import data_root, missing
+from orchestrator.data.published import damaged, data_root, missing
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 
@@ -48,8 +48,14 @@ def load_fashion_mnist(
         return read_idx(files[name], dimensions, _SHA256[name] if verify else None)
 
     def part(prefix: str) -> Images:
-        images = read(f"{prefix}-images-idx3-ubyte", 3)
-        return Images(images.unsqueeze(1), read(f"{prefix}-labels-idx1-ubyte", 1).long())
+        names = f"{prefix}-images-idx3-ubyte", f"{prefix}-labels-idx1-ubyte"
+        images, labels = read(names[0], 3), read(names[1], 1)
+        where = str(files[names[1]])
+        if len(images) != len(labels):
+            raise damaged(where, f"has {len(labels)} labels, but {files[names[0]]} has {len(images)} images")
+        if (labels > 9).any():
+            raise damaged(where, f"has the label {int(labels.max())}; they are 0 to 9")
+        return Images(images.unsqueeze(1), labels.long())
 
     return Dataset(
         name="fashion-mnist",

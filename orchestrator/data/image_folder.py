@@ -93,15 +93,12 @@ def labelled(
     return [(name, numbers[group]) for group, names in files.items() for name in names]
 
 
-def check_counts(
-    train: Sequence[tuple[str, int]], test: Sequence[tuple[str, int]], classes: Sequence[str], each: tuple[int, int]
-) -> None:
-    """Raise `DataError` unless every class has its published number of training and of test images, `each`."""
-    for part, files, expected in (("training", train, each[0]), ("test", test, each[1])):
-        counts = Counter(label for _, label in files)
-        for label, name in enumerate(classes):
-            if counts[label] != expected:
-                raise DataError(
-                    f"the class {name!r} has {counts[label]} {part} images; {expected} are published",
-                    hint="unpack the archive again, or set data.verify to false to use other images of the same layout",
-                )
+def check_counts(files: Sequence[tuple[str, int]], classes: Sequence[str], expected: int, where: str) -> None:
+    """Raise `DataError` unless every class has its published number of images, `expected`, in the part `where`."""
+    counts = Counter(label for _, label in files)
+    for label, name in enumerate(classes):
+        if counts[label] != expected:
+            raise DataError(
+                f"{where}: the class {name!r} has {counts[label]} images; {expected} are published",
+                hint="unpack the archive again, or set data.verify to false to use other images of the same layout",
+            )

@@ -95,7 +95,7 @@ def load_dataset(
     files' checksums; `download` fetches files that are missing; `cache` is a folder to keep decoded images (and
     downloads, without a root) in; `image_size`, in pixels, resizes. A loader takes root and verify, and those of
     the others that it names as parameters. Raises `RegistryError` for an unknown name, `DataError` for missing or
-    damaged files and for an `image_size` that the loader does not take.
+    damaged files, naming them or the root, and for an `image_size` that the loader does not take.
     """
     loader = DATASETS[name]
     taken = inspect.signature(loader).parameters
@@ -104,7 +104,12 @@ def load_dataset(
             f"data.image_size is {image_size}, but {name} is not resized", hint="leave data.image_size unset"
         )
     options = {"download": download, "cache": cache, "image_size": image_size}
-    return loader(root=root, verify=verify, **{option: value for option, value in options.items() if option in taken})
+    try:
+        return loader(root=root, verify=verify, **{name: value for name, value in options.items() if name in taken})
+    except DataError as error:
+        if root is None or str(root) in error.message:
+            raise
+        raise DataError(f"data.root: {root}: {error.message}", hint=error.hint) from error
 
 
 def describe(tensor: Tensor) -> str:

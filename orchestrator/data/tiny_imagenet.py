@@ -54,7 +54,8 @@ def load_tiny_imagenet(
         raise DataError(f"{tree.label('train')} has no folder {lacking[0]}, which wnids.txt lists")
     train, test = labelled(folders, wnids, tree.label("train")), _validation(tree, wnids)
     if verify:
-        check_counts(train, test, wnids, (500, 50))
+        check_counts(train, wnids, 500, tree.label("train"))
+        check_counts(test, wnids, 50, tree.label("val"))
     images = decode("tiny-imagenet", tree, train, test, channels=3, image_size=image_size, cache=cache)
     return Dataset(
         name="tiny-imagenet",

@@ -208,7 +208,9 @@ def test_cinic10_reads_train_and_test_and_leaves_valid(tmp_path: Path, place: st
 
 def test_cinic10_asks_for_the_published_counts(tmp_path: Path) -> None:
     cinic(tmp_path)
-    with pytest.raises(DataError, match=r"the class 'airplane' has 1 training images; 9000 .*[\s\S]*data.verify"):
+    with pytest.raises(
+        DataError, match=rf"{tmp_path}/train: the class 'airplane' has 1 images; 9000 .*[\s\S]*data.verify"
+    ):
         load_dataset("cinic10", tmp_path)
 
 
@@ -348,7 +350,7 @@ def test_tiny_imagenet_asks_for_the_published_set(tmp_path: Path, monkeypatch: p
     with pytest.raises(DataError, match=r"wnids.txt lists 3 classes, not 200"):
         load_dataset("tiny-imagenet", tmp_path)
     monkeypatch.setattr(tiny_imagenet, "_CLASSES", 3)
-    with pytest.raises(DataError, match=r"the class 'n01443537' has 2 training images; 500 are published"):
+    with pytest.raises(DataError, match=r"tiny-imagenet-200/train: the class 'n01443537' has 2 images; 500 are"):
         load_dataset("tiny-imagenet", tmp_path)
     with pytest.raises(DataError, match=r"Tiny ImageNet's files are in none of[\s\S]*tiny-imagenet-200.zip"):
         load_dataset("tiny-imagenet", tmp_path / "nowhere")

@@ -170,7 +170,7 @@ def test_a_small_pickle_cannot_ask_for_much_memory(content: bytes) -> None:
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + 2**30, before[1]))
     try:
-        with pytest.raises(DataError, match="cannot be read: [^:]*(place 2147483647|bytes)"):
+        with pytest.raises(DataError, match=r"cannot be read: [^:]*(place 2147483647|bytes)"):
             read_pickle(content, "a")
     finally:
         resource.setrlimit(resource.RLIMIT_AS, before)
