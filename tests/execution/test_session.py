@@ -332,6 +332,14 @@ def test_sizes_of_the_networks_are_told(tmp_path, teacher):
     assert session.described["precision.reason"].startswith("auto: ")
 
 
+def test_sizes_are_those_of_the_classes_that_are_kept(tmp_path):
+    cache = Cache()
+    alone = {"distillation__kd_weight": 0.0}
+    for trial, overrides in (("all", {}), ("two", {"data__classes": [0, 1]})):
+        session = Session(job(tmp_path, trial=trial, **alone, **overrides), cache)
+        assert session.described["student.parameters"] == parameter_count(session.training.student)
+
+
 def test_a_teacher_whose_logits_are_not_finite_is_named_and_not_the_student(tmp_path, teacher):
     network = build.build_teacher(run_spec(), load_dataset("digits"))
     load_weights(teacher, network)
