@@ -34,7 +34,7 @@ def digits():
 
 
 def student_run(digits, split_seed=0, teacher=None, **overrides):
-    spec = run_spec(**{"distillation__kd_weight": 0.0, **overrides})
+    spec = run_spec(**{"distillation": {"kd_weight": 0.0}, **overrides})
     return build.build_student_run(spec, build.build_splits(spec, digits, split_seed), teacher)
 
 
@@ -289,7 +289,7 @@ def test_initial_weights_depend_on_the_seed_alone(digits):
     torch.manual_seed(1234)
     for changed in (
         {"training__optimizer__lr": 0.2, "training__batch_size": 8},
-        {"distillation__temperature": {"method": "flsw"}, "distillation__ce_weight": 0.5},
+        {"distillation": {"kd_weight": 0.0, "ce_weight": 0.5}},
         {"data__train_samples": 100},
         {"teacher__model": "resnet20"},
     ):

@@ -10,7 +10,6 @@ gradient: weights and temperatures are constants of the loss.
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Literal, NamedTuple
@@ -25,6 +24,11 @@ Normalize = Literal["l2", "softmax"]
 GlobalMean = Callable[[Tensor], Tensor]
 """Maps this worker's weights [B_local] to their mean over the global batch, a scalar tensor."""
 
+LOWEST, HIGHEST = 1e-3, 1e3
+"""Temperatures beyond these leave a target of one class or of none; far beyond, float32 has no finite loss."""
+MAX_BETA, MAX_GAMMA = 1e6, 16.0
+"""Up to these no weight or temperature overflows float32."""
+
 
 @torch.no_grad()
 def flsw_weights(logits_student: Tensor, logits_teacher: Tensor, gamma: float, normalize: Normalize = "l2") -> Tensor:
@@ -33,7 +37,7 @@ def flsw_weights(logits_student: Tensor, logits_teacher: Tensor, gamma: float, n
     Args:
         logits_student: [B, C].
         logits_teacher: [B, C], the teacher's own, before any adjustment.
-        gamma: exponent, >= 0; at 0 every weight is exactly 1.
+        gamma: exponent, 0 to `MAX_GAMMA`; at 0 every weight is exactly 1.
         normalize: "l2" divides logits by their Euclidean norm, so v.t is the cosine and w lies in
             [0, 2^gamma]; "softmax" takes probabilities, and w lies in [0, 1].
 
@@ -79,8 +83,8 @@ def dynamic_temperature(
     Args:
         weights: [B], w.
         base: temperature of a sample of average weight.
-        beta: temperature units per unit of weight; at 0 every tau is exactly `base`.
-        min, max: bounds of tau, 0 < min <= base <= max.
+        beta: temperature units per unit of weight, at most `MAX_BETA` in size; at 0 every tau is exactly `base`.
+        min, max: bounds of tau, `LOWEST` <= min <= base <= max <= `HIGHEST`.
         mean: mean weight of the global batch, scalar; None takes the mean of `weights`.
 
     Returns:
@@ -90,7 +94,7 @@ def dynamic_temperature(
         ValueError: a setting is out of its range.
     """
     _check_bounds(base, min, max)
-    _check_finite("beta", beta)
+    _check_beta(beta)
     weights = at_least_float32(weights)
     return _unclamped(weights, base, beta, weights.mean() if mean is None else mean).clamp(min, max)
 
@@ -118,10 +122,10 @@ class Temperature(ABC):
 
     Args:
         base: temperature of a sample that the rule treats as average.
-        min, max: bounds of tau, 0 < min <= base <= max.
+        min, max: bounds of tau, `LOWEST` <= min <= base <= max <= `HIGHEST`.
 
     Raises:
-        ValueError: the bounds are out of order or not finite.
+        ValueError: the bounds are out of order or out of range.
     """
 
     def __init__(self, base: float, min: float, max: float) -> None:
@@ -175,7 +179,7 @@ class WeightedTemperature(Temperature):
 
     def __init__(self, base: float, beta: float, min: float, max: float, divide_by_mean: bool) -> None:
         super().__init__(base, min, max)
-        _check_finite("beta", beta)
+        _check_beta(beta)
         self.beta = beta
         self.divide_by_mean = divide_by_mean
 
@@ -225,17 +229,19 @@ class CWSMTemperature(WeightedTemperature):
 
 
 def _check_bounds(base: float, min: float, max: float) -> None:
-    if not 0 < min <= base <= max < math.inf:
-        raise ValueError(f"0 < min <= base <= max < inf must hold, got min={min}, base={base}, max={max}")
+    if not LOWEST <= min <= base <= max <= HIGHEST:
+        raise ValueError(
+            f"{LOWEST:g} <= min <= base <= max <= {HIGHEST:g} must hold, got min={min}, base={base}, max={max}"
+        )
 
 
-def _check_finite(name: str, value: float) -> None:
-    if not math.isfinite(value):
-        raise ValueError(f"{name} must be finite, got {value}")
+def _check_beta(beta: float) -> None:
+    if not -MAX_BETA <= beta <= MAX_BETA:
+        raise ValueError(f"beta must be {-MAX_BETA:.0f} to {MAX_BETA:.0f}, got {beta}")
 
 
 def _check_flsw(gamma: float, normalize: str) -> None:
-    if not 0 <= gamma < math.inf:
-        raise ValueError(f"gamma must be finite and >= 0, got {gamma}")
+    if not 0 <= gamma <= MAX_GAMMA:
+        raise ValueError(f"gamma must be 0 to {MAX_GAMMA:g}, got {gamma}")
     if normalize not in ("l2", "softmax"):
         raise ValueError(f"normalize must be 'l2' or 'softmax', got {normalize!r}")

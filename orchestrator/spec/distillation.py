@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, Tag, model_validator
 
@@ -13,24 +13,27 @@ from orchestrator.spec.features import FeatureSpec
 _METHODS = ("constant", "flsw", "cwsm")
 _RULES = ("none", "probability_shift", "label_smoothing")
 _LOSSES = ("kd", "dkd", "dist")
+LOGIT_FIELDS = ("temperature", "adjustment", "loss", "logit_standardization", "warmup_epochs")
+"""Fields of `DistillationSpec` that act on the logit loss alone."""
+IDLE = "acts on the logit loss alone, which kd_weight 0 leaves out; remove it, or raise kd_weight"
 
 
 class ConstantTemperature(Section):
     """One temperature for every sample (Hinton et al. 2015)."""
 
     method: Literal["constant"] = "constant"
-    base: float = Field(4.0, gt=0, description="Temperature of every sample, dimensionless.")
+    base: float = Field(4.0, ge=1e-3, le=1e3, description="Temperature of every sample, dimensionless.")
 
 
 class BoundedTemperature(Section):
     """What both forms of Dynamic Temperature Distillation share (Wen et al. 2021)."""
 
-    base: float = Field(4.0, gt=0, description="tau_0, the temperature of a sample of average confusion.")
+    base: float = Field(4.0, ge=1e-3, le=1e3, description="tau_0, the temperature of a sample of average confusion.")
     beta: float = Field(
-        10.0, ge=0, description="Temperature units by which one unit of weight moves a sample from tau_0."
+        10.0, ge=0, le=1e6, description="Temperature units by which one unit of weight moves a sample from tau_0."
     )
-    min: float = Field(1.0, gt=0, description="Lower bound of a sample's temperature.")
-    max: float = Field(12.0, gt=0, description="Upper bound of a sample's temperature.")
+    min: float = Field(1.0, ge=1e-3, le=1e3, description="Lower bound of a sample's temperature.")
+    max: float = Field(12.0, ge=1e-3, le=1e3, description="Upper bound of a sample's temperature.")
     divide_by_mean: bool = Field(
         False,
         description="Divide the weights by their batch mean, so that beta means the same for all methods.",
@@ -49,7 +52,7 @@ class FLSWTemperature(BoundedTemperature):
     """Focal-loss-style weights: confusion is how far student and teacher disagree."""
 
     method: Literal["flsw"]
-    gamma: float = Field(1.0, ge=0, description="Power of the disagreement; 0 gives standard KD.")
+    gamma: float = Field(1.0, ge=0, le=16, description="Power of the disagreement; 0 gives standard KD.")
     normalize: Literal["l2", "softmax"] = Field(
         "l2",
         description="How logits are normalised before their product: to unit length, or to probabilities.",
@@ -63,6 +66,7 @@ class CWSMTemperature(BoundedTemperature):
     beta: float = Field(
         1.0,
         ge=0,
+        le=1e6,
         description="Temperature units by which one unit of weight moves a sample from tau_0; weights reach the number "
         "of classes, so that the usual values are smaller than flsw's.",
     )
@@ -218,18 +222,20 @@ class DistillationSpec(Section):
 
     @model_validator(mode="after")
     def _logit_part_is_there(self) -> Self:
-        """Without the logit loss a student alone may keep its variant's leftovers; features ask for clear words."""
-        if self.kd_weight == 0 and self.features:
-            rule = "acts on the logit loss alone, which kd_weight 0 leaves out; remove it, or raise kd_weight"
-            defaults = (
-                ("temperature", ConstantTemperature()),
-                ("adjustment", NoAdjustment()),
-                ("loss", KDLoss()),
-            )
-            for name, default in defaults:
-                given = getattr(self, name)
-                if given.model_dump() != default.model_dump():
-                    raise broken_rule(name, rule, getattr(given, "rule" if name == "adjustment" else "method"))
-            if self.logit_standardization:
-                raise broken_rule("logit_standardization", rule, True)
+        """A student alone may inherit a loss that it does not have; features ask for clear words."""
+        for name, shown in (self.idle if self.features else {}).items():
+            raise broken_rule(name, IDLE, shown)
         return self
+
+    @property
+    def idle(self) -> dict[str, Any]:
+        """What is set of the logit loss where there is none: fields, and the value to show of each."""
+        if self.kd_weight > 0:
+            return {}
+        usual = {name: DistillationSpec.model_fields[name].default for name in LOGIT_FIELDS}
+        found = {name: getattr(self, name) for name in LOGIT_FIELDS}
+        return {
+            name: value if not isinstance(value, Section) else getattr(value, "rule", getattr(value, "method", None))
+            for name, value in found.items()
+            if value != usual[name]
+        }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeVar
@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from orchestrator.errors import Problem
 from orchestrator.registry import nearest
+from orchestrator.spec.distillation import IDLE, LOGIT_FIELDS
 from orchestrator.spec.experiment import ExperimentSpec, RunSpec, assign
 from orchestrator.spec.problems import NOT_A_LIST, Lines, line_of, problems_of
 from orchestrator.spec.search import (
@@ -134,6 +135,7 @@ def check_search(spec: ExperimentSpec, lines: Lines) -> list[Problem]:
             found += _check_grid(variant, arm, spec.search)
         found += _check_space(variant, arm, tree, misfits, repair=spec.search.sampler != "grid")
     found += _told(misfits, checked)
+    found += _idle(spec, checked)
     if not found:
         used = {constraint.text for variant in checked for constraint in variant.constraints}
         found += [
@@ -144,6 +146,33 @@ def check_search(spec: ExperimentSpec, lines: Lines) -> list[Problem]:
     distinct = [problem for i, problem in enumerate(found) if problem not in found[:i]]
     placed = [replace(problem, line=line_of(problem.path, lines)) for problem in distinct]
     return sorted(placed, key=lambda problem: problem.line or 0)
+
+
+def _idle(spec: ExperimentSpec, checked: Sequence[Variant]) -> list[Problem]:
+    """What is given of the logit loss where `kd_weight` is 0; a variant without that loss may inherit it."""
+    alone = [
+        variant
+        for variant in checked
+        if variant.run.distillation.kd_weight == 0
+        and not {"distillation", "distillation.kd_weight"}.intersection(variant.space)
+    ]
+    acting = [f"distillation.{name}" for name in LOGIT_FIELDS]
+
+    def under(paths: Iterable[str]) -> list[str]:
+        return [path for path in paths if any(f"{path}.".startswith(f"{name}.") for name in acting)]
+
+    found: list[str] = []
+    for variant in alone:
+        arm, where = variant_specs(spec)[variant.name], f"search.variants.{variant.name}"
+        idle = [f"distillation.{name}" for name in variant.run.distillation.idle]
+        found += [
+            f"{where}.set.{name}" for name in idle if any(f"{p}.".startswith(f"{name}.") for p in flatten(arm.set))
+        ]
+        found += [f"{where}.space.{path}" for path in under(arm.space)]
+    if len(alone) == len(checked):
+        found += [f"distillation.{name}" for name in spec.distillation.idle]
+        found += [f"search.space.{path}" for path in under(spec.search.space)]
+    return [Problem(path, IDLE) for path in found]
 
 
 V = TypeVar("V")

@@ -175,10 +175,11 @@ logits = st.lists(st.lists(st.floats(-1e4, 1e4, width=32), min_size=3, max_size=
 
 
 @settings(deadline=None)
-@given(values=logits, beta=st.floats(-1e6, 1e6), which=st.sampled_from(["flsw", "softmax", "cwsm"]))
+@given(values=logits, beta=st.floats(-1e6, 1e6), which=st.sampled_from(["flsw", "steep", "softmax", "cwsm"]))
 def test_any_logits_and_beta_stay_within_the_bounds(values, beta, which):
     temperature = {
         "flsw": lambda: FLSWTemperature(4, beta, 0.5, 1, 12),
+        "steep": lambda: FLSWTemperature(4, beta, 16, 1, 12),
         "softmax": lambda: FLSWTemperature(4, beta, 2, 1, 12, normalize="softmax"),
         "cwsm": lambda: CWSMTemperature(4, beta, 1, 12, divide_by_mean=True),
     }[which]()
@@ -262,18 +263,20 @@ def test_bounds_out_of_order_are_refused(low, base, high):
         dynamic_temperature(torch.ones(2), base, 1, low, high)
 
 
-@pytest.mark.parametrize("base", [0, -1, math.nan, math.inf])
-def test_constant_temperature_must_be_positive_and_finite(base):
-    with pytest.raises(ValueError, match="0 < min <= base <= max < inf"):
+@pytest.mark.parametrize("base", [0, -1, 1e-40, 1001, math.nan, math.inf])
+def test_constant_temperature_must_be_within_bounds(base):
+    with pytest.raises(ValueError, match=r"0\.001 <= min <= base <= max <= 1000"):
         ConstantTemperature(base)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"gamma": -1}, "gamma must be finite and >= 0, got -1"),
-        ({"gamma": math.nan}, "gamma must be finite"),
-        ({"beta": math.inf}, "beta must be finite, got inf"),
+        ({"gamma": -1}, "gamma must be 0 to 16, got -1"),
+        ({"gamma": 500}, "gamma must be 0 to 16, got 500"),
+        ({"gamma": math.nan}, "gamma must be 0 to 16, got nan"),
+        ({"beta": math.inf}, "beta must be -1000000 to 1000000, got inf"),
+        ({"beta": -1e300}, "beta must be -1000000 to 1000000"),
         ({"normalize": "l1"}, "normalize must be 'l2' or 'softmax', got 'l1'"),
     ],
 )

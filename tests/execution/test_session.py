@@ -139,7 +139,7 @@ def test_epochs_after_the_last_checkpoint_are_trained_again_and_kept_once(tmp_pa
 
 
 def test_a_trial_without_a_checkpoint_starts_again(tmp_path):
-    alone = {"distillation__kd_weight": 0.0}
+    alone = {"distillation": {"kd_weight": 0.0}}
     session = Session(job(tmp_path, **alone), Cache())
     session.train_epoch()
     shutil.rmtree(tmp_path / "t" / "checkpoints")
@@ -165,7 +165,7 @@ def test_a_trial_whose_checkpoints_are_all_damaged_starts_again(tmp_path, teache
 
 def test_checkpoints_are_taken_at_the_interval_and_once_an_epoch(tmp_path, costly_saving):
     checkpoints = tmp_path / "t" / "checkpoints"
-    session = Session(job(tmp_path, distillation__kd_weight=0.0, training__checkpoint_interval_s=1000.0), Cache())
+    session = Session(job(tmp_path, distillation={"kd_weight": 0.0}, training__checkpoint_interval_s=1000.0), Cache())
     session.train_epoch()
     (only,) = checkpoints.iterdir()
     session.save()
@@ -177,7 +177,7 @@ def test_checkpoints_are_taken_at_the_interval_and_once_an_epoch(tmp_path, costl
 
 
 def test_an_epoch_that_is_worth_it_is_saved_whatever_the_interval(tmp_path, monkeypatch):
-    session = Session(job(tmp_path, distillation__kd_weight=0.0, training__checkpoint_interval_s=1000.0), Cache())
+    session = Session(job(tmp_path, distillation={"kd_weight": 0.0}, training__checkpoint_interval_s=1000.0), Cache())
     session.train_epoch()
     session._saved_at -= WORTH * session._saving_s
     session.train_epoch()
@@ -334,7 +334,7 @@ def test_sizes_of_the_networks_are_told(tmp_path, teacher):
 
 def test_sizes_are_those_of_the_classes_that_are_kept(tmp_path):
     cache = Cache()
-    alone = {"distillation__kd_weight": 0.0}
+    alone = {"distillation": {"kd_weight": 0.0}}
     for trial, overrides in (("all", {}), ("two", {"data__classes": [0, 1]})):
         session = Session(job(tmp_path, trial=trial, **alone, **overrides), cache)
         assert session.described["student.parameters"] == parameter_count(session.training.student)

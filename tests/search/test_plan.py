@@ -299,5 +299,6 @@ def test_variants_share_a_teacher_unless_they_change_it() -> None:
 
 
 def test_a_run_without_a_teacher_needs_no_stage_0() -> None:
-    spec = load_spec({key: value for key, value in BASE.items() if key != "teacher"}, ALONE)
+    distillation = {"kd_weight": 0, "ce_weight": 1}
+    spec = load_spec({key: value for key, value in BASE.items() if key != "teacher"}, {"distillation": distillation})
     assert make_plan(spec).teachers == {}

@@ -135,7 +135,25 @@ student: {model: resnet8}
             "distillation: {temperature: {base: 0}}\n",
             "distillation.temperature.base",
             5,
-            "must be > 0.0",
+            "must be >= 0.001",
+        ),
+        (
+            "distillation: {temperature: {method: flsw, max: 1001}}\n",
+            "distillation.temperature.max",
+            5,
+            "must be <= 1000.0",
+        ),
+        (
+            "distillation: {temperature: {method: flsw, gamma: 500}}\n",
+            "distillation.temperature.gamma",
+            5,
+            "must be <= 16.0",
+        ),
+        (
+            "distillation: {temperature: {method: cwsm, beta: 1.0e+300}}\n",
+            "distillation.temperature.beta",
+            5,
+            "must be <= 1000000.0",
         ),
         (
             "distillation: {adjustment: {rule: label_smoothing, epsilon: 1.1}}\n",

@@ -3,6 +3,7 @@
 import pytest
 from search_specs import BASE, LR, TEMPERATURE, arms, choice, refused, spec_with, uniform
 
+from orchestrator.errors import SpecError
 from orchestrator.spec import load_spec
 from orchestrator.spec.variants import variants
 
@@ -283,3 +284,49 @@ def test_a_variant_may_read_its_teacher_from_a_file() -> None:
     assert found["a"].run.teacher.checkpoint == "/t.safetensors"
     assert found["a"].run.teacher.training is None
     assert found["b"].run.teacher.checkpoint is None
+
+
+NO_LOGIT_LOSS = {"distillation.kd_weight": 0, "distillation.ce_weight": 1}
+IDLE = "acts on the logit loss alone, which kd_weight 0 leaves out; remove it, or raise kd_weight"
+
+
+@pytest.mark.parametrize(
+    ("given", "path"),
+    [
+        ({"distillation.adjustment": {"rule": "probability_shift"}}, "set.distillation.adjustment"),
+        ({"distillation.adjustment.rule": "probability_shift"}, "set.distillation.adjustment"),
+        ({"distillation": {"kd_weight": 0, "loss": {"method": "dist"}}}, "set.distillation.loss"),
+        ({"distillation.logit_standardization": True}, "set.distillation.logit_standardization"),
+        ({"distillation.warmup_epochs": 2}, "set.distillation.warmup_epochs"),
+        ({f"{TEMPERATURE}.beta": 30}, "set.distillation.temperature"),
+    ],
+)
+def test_a_variant_may_not_set_what_acts_on_the_logit_loss_that_it_leaves_out(given: dict, path: str) -> None:
+    arms = {"kd": {}, "alone": {"set": {**NO_LOGIT_LOSS, **given}}}
+    (problem,) = refused(variants=arms)
+    assert (problem.path, problem.rule) == (f"search.variants.alone.{path}", IDLE)
+    arms["alone"]["set"] |= {"distillation.kd_weight": 0.5}
+    arms["alone"]["set"].pop("distillation", None)
+    spec_with(variants=arms)
+
+
+def test_a_variant_may_not_search_what_acts_on_the_logit_loss_that_it_leaves_out() -> None:
+    space = {f"{TEMPERATURE}.max": uniform(4, 8)}
+    (problem,) = refused(variants={"kd": {}, "alone": {"set": NO_LOGIT_LOSS, "space": space}})
+    assert (problem.path, problem.rule) == (f"search.variants.alone.space.{TEMPERATURE}.max", IDLE)
+
+
+def test_what_a_variant_without_a_logit_loss_inherits_may_stay() -> None:
+    searched = {"distillation.kd_weight": choice(0, 0.5), f"{TEMPERATURE}.max": uniform(4, 8)}
+    spec_with(variants={"kd": {}, "alone": {"set": NO_LOGIT_LOSS}}, space={f"{TEMPERATURE}.max": uniform(4, 8)})
+    spec_with(variants={"both": {"set": {"distillation.adjustment": {"rule": "probability_shift"}}}}, space=searched)
+
+
+@pytest.mark.parametrize("search", [{}, {"variants": {"a": {"set": {"training.batch_size": 32}}, "b": {}}}])
+def test_a_spec_may_not_set_what_acts_on_a_logit_loss_that_no_variant_has(search: dict) -> None:
+    with pytest.raises(SpecError) as caught:
+        load_spec(BASE | {"search": search}, NO_LOGIT_LOSS)
+    assert [(problem.path, problem.rule) for problem in caught.value.problems] == [("distillation.temperature", IDLE)]
+    spec = BASE | {"search": {"variants": {"kd": {"set": {"distillation.kd_weight": 1}}, "b": {}}}}
+    spec["distillation"] = {**BASE["distillation"], "kd_weight": 0, "ce_weight": 1}
+    load_spec(spec)

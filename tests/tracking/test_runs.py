@@ -57,13 +57,13 @@ def test_a_teacher_from_a_file_has_no_training():
 
 
 def test_a_student_without_a_teacher_has_nothing_of_one():
-    seen = params(**{"distillation.kd_weight": 0.0})
+    seen = params(distillation={"kd_weight": 0.0})
     assert not [name for name in seen if name.startswith(("teacher", "distillation.temp", "distillation.adj"))]
     assert seen["distillation.kd_weight"] == 0
     assert seen["student.width"] == 0.125
 
 
-@pytest.mark.parametrize("overrides", [{}, {"distillation.kd_weight": 0.0}])
+@pytest.mark.parametrize("overrides", [{}, {"distillation": {"kd_weight": 0.0}}])
 def test_a_students_values_are_the_spec_of_its_run(overrides):
     run = make_plan(load_spec(SPEC, overrides)).arms[0].variant.run
     again = RunSpec.model_validate(values(**overrides))
