@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from orchestrator.catalog import ADJUSTMENTS, FEATURE_LOSSES, LOSSES, OPTIMIZERS, SCHEDULES, TEMPERATURES
 from orchestrator.data import Augmentation, Dataset, Images, load_dataset, stratified_split, stratified_subset
@@ -17,6 +17,7 @@ from orchestrator.data.jitter import ColorJitter
 from orchestrator.data.mixing import Mixing
 from orchestrator.data.noise import noisy_labels
 from orchestrator.data.policy import POLICIES
+from orchestrator.data.views import View, Views
 from orchestrator.distillation.adjustment import NoAdjustment
 from orchestrator.distillation.criterion import Criterion
 from orchestrator.distillation.features import DefaultLayers, FeatureTerm, Setup
@@ -63,6 +64,8 @@ class Splits:
     """What a teacher of stage 0 learns from."""
     val: Images
     """What configurations are chosen on."""
+    seed: int = 0
+    """What divided them: the experiment's seed, for all its runs."""
 
 
 def build_splits(run: RunSpec, dataset: Dataset, split_seed: int) -> Splits:
@@ -93,6 +96,7 @@ def build_splits(run: RunSpec, dataset: Dataset, split_seed: int) -> Splits:
         train=subset("data.train_samples", run.data.train_samples, seeds[1]),
         teacher_train=subset("teacher.train_samples", teacher_size, seeds[2]),
         val=dataset.train.take(held_out),
+        seed=split_seed,
     )
 
 
@@ -154,12 +158,13 @@ class NetworkSize(NamedTuple):
 _sizes: dict[object, NetworkSize] = {}
 
 
-def network_size(model: ModelSpec, network: nn.Module, dataset: Dataset) -> NetworkSize:
-    """The size of a network that was built for the images of a data set; counted once for each architecture."""
+def network_size(model: ModelSpec, network: Callable[[], nn.Module], dataset: Dataset) -> NetworkSize:
+    """The size of a network for the images of a data set; asked for and counted once for each architecture."""
     shape = tuple(dataset.train.images.shape[1:])
     key = (model.model_dump_json(), shape, len(dataset.classes))
     if key not in _sizes:
-        _sizes[key] = NetworkSize(parameter_count(network), flop_count(network, (1, *shape)))
+        built = network()
+        _sizes[key] = NetworkSize(parameter_count(built), flop_count(built, (1, *shape)))
     return _sizes[key]
 
 
@@ -263,11 +268,12 @@ def build_student_run(
     splits: Splits,
     teacher: nn.Module | None,
     *,
+    targets: Callable[[View], Tensor] | None = None,
     trial: str = "training",
     world: World = SINGLE,
     should_stop: Callable[[], bool] | None = None,
 ) -> TrainingRun:
-    """A distillation, ready to train its first epoch."""
+    """A distillation, ready to train its first epoch; `targets` stand for the teacher as in `TrainingRun`."""
     student = build_network(run.student, splits.dataset, _stream(run.seed, _STUDENT_INIT))
     peers = [
         build_network(peer, splits.dataset, _stream(run.seed + PEER_SEED + number, _STUDENT_INIT))
@@ -286,7 +292,16 @@ def build_student_run(
         world,
         should_stop,
         peers,
+        targets,
+        build_views(run, splits),
     )
+
+
+def build_views(run: RunSpec, splits: Splits) -> Views:
+    """Which augmentation a student sees in which epoch: the same for all runs where views repeat or never vary."""
+    if not build_augmentation(run.data, splits.dataset).varies:
+        return Views(0, 1)
+    return Views(run.seed) if run.data.views is None else Views(splits.seed, run.data.views)
 
 
 def build_teacher_run(
@@ -330,9 +345,11 @@ def _training_run(
     world: World,
     should_stop: Callable[[], bool] | None,
     peers: Sequence[nn.Module] = (),
+    targets: Callable[[View], Tensor] | None = None,
+    views: Views | None = None,
 ) -> TrainingRun:
     dataset = splits.dataset
-    size = network_size(model, network, dataset)
+    size = network_size(model, lambda: network, dataset)
     precision, reason = resolve_precision(training.precision, world.device, network, size.multiply_adds)
     augmentation = build_augmentation(run.data, dataset)
     for part in (network, *peers, *([] if teacher is None else [teacher])):
@@ -354,8 +371,9 @@ def _training_run(
             training.gradient_clip,
             precision_reason=reason,
         ),
-        TrainingData(train, splits.val, dataset.mean, dataset.std, augmentation),
+        TrainingData(train, splits.val, dataset.mean, dataset.std, augmentation, views),
         teacher=teacher,
+        targets=targets,
         features=features,
         peers=peers,
         world=world,

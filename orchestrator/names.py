@@ -34,6 +34,10 @@ ADJUSTMENT_WRONG: Final = "adjustment/wrong"
 ADJUSTMENT_ADJUSTED: Final = "adjustment/adjusted"
 """Samples of the epoch whose target the adjustment rule changed."""
 
+LOGITS_MAX_ERROR: Final = "teacher_logits/max_error"
+"""Largest difference between one of the epoch's teacher logits as it was stored and as the teacher gave it."""
+LOGITS_MEAN_ERROR: Final = "teacher_logits/mean_error"
+
 LEARNING_RATE: Final = "optimizer/lr"
 THROUGHPUT: Final = "throughput/samples_per_s"
 EPOCH_TIME: Final = "time/epoch_s"

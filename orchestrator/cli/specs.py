@@ -14,6 +14,7 @@ from orchestrator.cli.tables import NARROW, table_of
 from orchestrator.cli.terminal import screen
 from orchestrator.errors import Problem, SpecError
 from orchestrator.machine import this_machine
+from orchestrator.search.logits import LogitPlan, plan_logits
 from orchestrator.search.plan import Plan, amounts, make_plan
 from orchestrator.search.sizes import ModelSize
 from orchestrator.search.teachers import TeacherRun
@@ -46,11 +47,12 @@ def plan(
     place = Home(home)
     expanded = make_plan(checked).finding(place.experiment(checked).records(), place.has_teacher)
     machine = this_machine()
-    data = expanded.to_dict(machine)
+    logits = plan_logits(expanded, place.room_for_logits())
+    data = {**expanded.to_dict(machine), "teacher_logits": logits.to_dict()}
     if format is Format.JSON:
         print(json.dumps(data, indent=2))
     else:
-        _print_plan(expanded, place, screen())
+        _print_plan(expanded, logits, place, screen())
     return 0
 
 
@@ -60,7 +62,7 @@ def schema() -> int:
     return 0
 
 
-def _print_plan(plan: Plan, home: Home, console: Console) -> None:
+def _print_plan(plan: Plan, logits: LogitPlan, home: Home, console: Console) -> None:
     spec, machine = plan.spec, this_machine()
     console.print(f"[bold]{spec.name}[/] ({spec.id})")
     if not plan.teachers:
@@ -68,7 +70,7 @@ def _print_plan(plan: Plan, home: Home, console: Console) -> None:
     for key, teacher in plan.teachers.items():
         kind = "assistant" if teacher.trains_student else "teacher"
         console.print(f"Stage 0: {kind} {teacher.model} {_fate(plan, home, key, teacher)}", markup=False)
-    for line in _networks(plan):
+    for line in [*_networks(plan), *logits.lines()]:
         console.print(line)
     console.print(_space_table(plan, console.width < NARROW))
     for text in spec.search.constraints:

@@ -14,7 +14,8 @@ import safetensors
 import torch
 from torch import Tensor
 
-from orchestrator.data.cache import Bundle, cached
+from orchestrator.data.bundle import Bundle
+from orchestrator.data.cache import cached
 from orchestrator.data.decode import decoded
 from orchestrator.data.images import Dataset, describe
 from orchestrator.data.published import damaged

@@ -59,6 +59,12 @@ class Augmentation:
         self.cutout_fill = cutout_fill
         self.mixing = mixing
 
+    @property
+    def varies(self) -> bool:
+        """Whether views of an image differ."""
+        changes = self.crop_padding, self.flip, self.color_jitter, self.policy, self.cutout, self.mixing
+        return any(change not in (0, None) for change in changes)
+
     def batch(self, train: Images, indices: Tensor, *, seed: int, view: int) -> tuple[Tensor, Partners | None]:
         """What the networks see of the samples at `indices` (int64 [B], on the device of `train`).
 

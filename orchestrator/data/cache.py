@@ -1,40 +1,19 @@
-"""Tensors that are made once, kept in a file, and mapped into memory by every process that needs them."""
+"""Bundles of tensors that are made once, and mapped into memory by every process that needs them."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
-import mmap
-import os
-import struct
 import warnings
-import zlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import torch
 from filelock import FileLock
-from torch import Tensor
 
-_MAGIC = b"ORCHDATA"
+from orchestrator.data.bundle import Bundle, read_bundle, write_bundle
+
 _VERSION = 1
 """Part of every key: raised when the same files would give other tensors than before."""
-_PREFIX = struct.Struct("<8sIQ")
-"""Magic, CRC-32 of all that follows, length of the JSON header; then header, padding and tensors."""
-_ALIGN = 64
-_CHUNK = 16 * 2**20
-_DTYPES = {"uint8": torch.uint8, "int64": torch.int64}
-
-
-@dataclass(frozen=True)
-class Bundle:
-    """Named tensors (uint8 or int64) and a JSON-like description."""
-
-    tensors: Mapping[str, Tensor]
-    info: Mapping[str, Any]
 
 
 def cached(folder: Path | None, name: str, key: object, make: Callable[[], Bundle]) -> Bundle:
@@ -48,7 +27,7 @@ def cached(folder: Path | None, name: str, key: object, make: Callable[[], Bundl
         return make()
     digest = hashlib.sha256(json.dumps([_VERSION, name, key], sort_keys=True).encode()).hexdigest()[:24]
     path = folder / "images" / f"{name}-{digest}.bin"
-    if (found := _read(path)) is not None:
+    if (found := read_bundle(path)) is not None:
         return found
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,14 +36,14 @@ def cached(folder: Path | None, name: str, key: object, make: Callable[[], Bundl
     except OSError as error:
         return _unkept(path, error, make())
     try:
-        if (found := _read(path)) is not None:
+        if (found := read_bundle(path)) is not None:
             return found
         made = make()
         try:
-            _write(path, made)
+            write_bundle(path, made)
         except OSError as error:
             return _unkept(path, error, made)
-        return _read(path) or made
+        return read_bundle(path) or made
     finally:
         lock.release()
 
@@ -72,73 +51,3 @@ def cached(folder: Path | None, name: str, key: object, make: Callable[[], Bundl
 def _unkept(path: Path, error: OSError, made: Bundle) -> Bundle:
     warnings.warn(f"{path} cannot be kept ({error}): the images are decoded in every process", stacklevel=3)
     return made
-
-
-def _write(path: Path, bundle: Bundle) -> None:
-    tensors = {name: tensor.contiguous() for name, tensor in bundle.tensors.items()}
-    places, end = {}, 0
-    for name, tensor in tensors.items():
-        places[name] = {
-            "dtype": str(tensor.dtype).removeprefix("torch."),
-            "shape": list(tensor.shape),
-            "offset": end,
-        }
-        end = _aligned(end + tensor.nbytes)
-    header = json.dumps({"tensors": places, "info": dict(bundle.info), "bytes": end}).encode()
-    padding = bytes(_aligned(_PREFIX.size + len(header)) - _PREFIX.size - len(header))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(_PREFIX.pack(_MAGIC, 0, len(header)) + header + padding)
-            crc = zlib.crc32(header + padding)
-            for tensor in tensors.values():
-                gap = bytes(_aligned(tensor.nbytes) - tensor.nbytes)
-                for piece in (tensor.flatten().view(torch.uint8).numpy().data, memoryview(gap)):
-                    file.write(piece)
-                    crc = zlib.crc32(piece, crc)
-            file.seek(0)
-            file.write(_PREFIX.pack(_MAGIC, crc, len(header)))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _read(path: Path) -> Bundle | None:
-    """What the file holds; None where there is no file or it is damaged."""
-    try:
-        with path.open("rb") as file:
-            # A private mapping: pages are shared until they are written to, and never go back to the file.
-            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-        magic, crc, length = _PREFIX.unpack_from(content)
-        start = _aligned(_PREFIX.size + length)
-        if magic != _MAGIC or _crc(content) != crc:
-            return None
-        header = json.loads(content[_PREFIX.size : _PREFIX.size + length])
-        if len(content) != start + header["bytes"]:
-            return None
-        tensors = {name: _tensor(content, start, place) for name, place in header["tensors"].items()}
-        return Bundle(tensors, header["info"])
-    except (OSError, ValueError, LookupError, struct.error):
-        return None
-
-
-def _crc(content: mmap.mmap) -> int:
-    crc = 0
-    with memoryview(content) as view:
-        for start in range(_PREFIX.size, len(content), _CHUNK):
-            crc = zlib.crc32(view[start : start + _CHUNK], crc)
-    return crc
-
-
-def _tensor(content: mmap.mmap, start: int, place: Mapping[str, Any]) -> Tensor:
-    shape, dtype = place["shape"], _DTYPES[place["dtype"]]
-    count = math.prod(shape)
-    if count == 0:
-        return torch.empty(shape, dtype=dtype)
-    return torch.frombuffer(content, dtype=dtype, count=count, offset=start + place["offset"]).view(shape)
-
-
-def _aligned(size: int) -> int:
-    return -(-size // _ALIGN) * _ALIGN

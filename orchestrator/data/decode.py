@@ -16,7 +16,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from orchestrator.data.cache import Bundle, cached
+from orchestrator.data.bundle import Bundle
+from orchestrator.data.cache import cached
 from orchestrator.data.images import Images
 from orchestrator.data.published import damaged
 from orchestrator.data.stats import channel_stats

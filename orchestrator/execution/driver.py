@@ -10,6 +10,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from pydantic import ValidationError
@@ -23,6 +24,7 @@ from orchestrator.execution.job import DESCRIBED, FAILURE, FATAL, INTERRUPTED, J
 from orchestrator.execution.teacher import teacher_weights
 from orchestrator.execution.watcher import Watcher
 from orchestrator.search.agenda import Agenda
+from orchestrator.search.logits import plan_logits
 from orchestrator.search.teachers import Source
 from orchestrator.search.trials import Phase, Record, Status, Trial, created, ended
 from orchestrator.spec.experiment import RunSpec
@@ -72,6 +74,7 @@ class Driver:
         self._tracker = tracker
         self.watcher = watcher
         self.environment = environment
+        self._logits = plan_logits(agenda.plan, home.room_for_logits())
         self._journaled = set(agenda.records)
         self._by_tune_id: dict[str, Trial] = {}
         self._started: dict[str, float] = {}
@@ -119,6 +122,7 @@ class Driver:
         return None
 
     def _config(self, trial: Trial, run: RunSpec) -> dict[str, Any]:
+        keeping = self._logits.of(trial, run)
         job = Job(
             trial=trial.id,
             phase=trial.phase,
@@ -129,6 +133,7 @@ class Driver:
             weights=str(self._home.teacher(trial.variant)) if trial.phase is Phase.TEACHER else None,
             distils=self.plan.distils(trial),
             cache=str(self._home.cache),
+            logits=None if keeping is None else {**asdict(keeping), "folder": str(self._home.teacher_logits)},
         )
         threads = self.plan.spec.resources.cpus_per_worker
         return {"job": job.to_json(), "threads": threads, "gang": self.gang}

@@ -38,6 +38,8 @@ class Job:
     """Whether the student is trained, and not the run's teacher on labels."""
     cache: str | None = None
     """Folder that all trials share for decoded images and downloads."""
+    logits: Mapping[str, Any] | None = None
+    """Where the teacher's logits come from: a `search.logits.Keeping`, and under "folder" where stored ones are."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))

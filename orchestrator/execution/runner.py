@@ -19,6 +19,7 @@ from orchestrator.execution.teacher import fetch_teachers
 from orchestrator.execution.watcher import Watcher
 from orchestrator.machine import Machine, this_machine
 from orchestrator.search.agenda import Agenda
+from orchestrator.search.logits import plan_logits
 from orchestrator.search.plan import Plan, make_plan
 from orchestrator.search.standing import anything_left
 from orchestrator.search.trials import Phase, Record, Status
@@ -64,6 +65,7 @@ def run_experiment(
     if address is None:
         plan.concurrency(machine)
     home.create()
+    plan_logits(plan, home.room_for_logits())
     fetch_teachers(plan.checkpoints, home, tracking_uri(spec, home)[0])
     folder = home.experiment(spec)
     with folder.opened(spec):

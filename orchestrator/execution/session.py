@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from orchestrator.data import Dataset, Images
 from orchestrator.errors import CheckpointError, TeacherError
 from orchestrator.execution.artifacts import class_table, temperature_table
 from orchestrator.execution.job import Job
+from orchestrator.execution.logit_key import stored_logits
+from orchestrator.execution.logits import StoredLogits, images_digest
 from orchestrator.search.trials import Phase
 from orchestrator.spec.data import DataSpec
 from orchestrator.spec.experiment import RunSpec
-from orchestrator.spec.model import TeacherSpec
+from orchestrator.spec.model import ModelSpec, TeacherSpec
 from orchestrator.store.home import TrialFolder, write_atomically
 from orchestrator.training import (
     SINGLE,
@@ -43,6 +46,7 @@ class Cache:
     def __init__(self) -> None:
         self._dataset: tuple[object, Dataset] | None = None
         self._teacher: tuple[object, nn.Module] | None = None
+        self._images: tuple[object, str] | None = None
         self.judged: tuple[object, float] | None = None
         """A teacher from a file, and its validation accuracy in percent."""
 
@@ -53,9 +57,18 @@ class Cache:
         return self._dataset[1]
 
     def load(self, job: Job) -> None:
-        """Have a job's data set and teacher at hand."""
+        """Have a job's data set, and a teacher that is run in every step, at hand."""
         run = RunSpec.model_validate(job.run)
-        self.teacher(job, run, self.dataset(run.data, job.cache))
+        dataset = self.dataset(run.data, job.cache)
+        if not (job.logits and job.logits["stored"]):
+            self.teacher(job, run, dataset)
+
+    def images(self, job: Job, run: RunSpec, splits: build.Splits) -> str:
+        """A digest of the images that a run's student learns from."""
+        key = (run.data.source, run.data.validation_fraction, run.data.train_samples, job.split_seed)
+        if self._images is None or self._images[0] != key:
+            self._images = (key, images_digest(splits.train))
+        return self._images[1]
 
     def teacher(self, job: Job, run: RunSpec, dataset: Dataset) -> nn.Module | None:
         """The network, or the average of several, that the job's student learns from."""
@@ -93,6 +106,9 @@ class Session:
         self.run = RunSpec.model_validate(job.run)
         self.folder = TrialFolder(Path(job.folder))
         self.folder.path.mkdir(parents=True, exist_ok=True)
+        self._cache = cache
+        self._stored: StoredLogits | None = None
+        chosen: dict[str, str] = {}
         dataset = cache.dataset(self.run.data, job.cache)
         self._splits = build.build_splits(self.run, dataset, job.split_seed)
         if not job.distils:
@@ -100,22 +116,36 @@ class Session:
                 self.run, self._splits, trial=job.trial, world=world, should_stop=should_stop
             )
         else:
-            teacher = cache.teacher(job, self.run, dataset)
-            self.training = build.build_student_run(
-                self.run, self._splits, teacher, trial=job.trial, world=world, should_stop=should_stop
+            self._stored, keeping = stored_logits(
+                job, self.run, self._splits, lambda: cache.images(job, self.run, self._splits), self._teacher
             )
-        settings = self.training.settings
-        self.described: dict[str, Any] = {
-            **self._sizes(),
-            **self._teacher_accuracy(cache),
-            names.PRECISION: settings.precision,
-            names.PRECISION_REASON: settings.precision_reason,
-        }
-        """Parameters and multiply-adds of the networks, and what else only this process knows."""
+            self.training = build.build_student_run(
+                self.run,
+                self._splits,
+                None if self._stored else cache.teacher(job, self.run, dataset),
+                targets=self._stored,
+                trial=job.trial,
+                world=world,
+                should_stop=should_stop,
+            )
+            if self._stored is not None:
+                self._stored.serve(self.training)
+            chosen = {} if keeping is None else {"teacher_logits": str(keeping)}
         # What the others would read could be older, where a file system takes its time.
         state = world.broadcast(load_latest(self.folder.checkpoints) if self._writes else None)
         if state is not None:
             self.training.restore(state)
+            # It was told when the trial began, and what is recorded cannot change.
+            chosen = {}
+        settings = self.training.settings
+        self.described: dict[str, Any] = {
+            **self._sizes(),
+            **self._teacher_accuracy(),
+            **chosen,
+            names.PRECISION: settings.precision,
+            names.PRECISION_REASON: settings.precision_reason,
+        }
+        """Parameters and multiply-adds of the networks, and what else only this process knows."""
         if self._writes:
             self.folder.rewind(self.training.epoch)
         self._saved_epoch = self.training.epoch
@@ -123,28 +153,40 @@ class Session:
         self._saving_s = 0.0
         self._tested: Evaluation | None = None
 
+    def _teacher(self) -> nn.Module:
+        """What the student learns from, loaded where it has not been yet."""
+        teacher = self._cache.teacher(self.job, self.run, self._splits.dataset)
+        if teacher is None:
+            raise ValueError("this trial has no teacher")
+        return teacher.to(self._world.device)
+
+    @property
+    def _has_teacher(self) -> bool:
+        return self._stored is not None or self.training.teacher is not None
+
     def _sizes(self) -> dict[str, int]:
         learner = self.run.student if self.job.distils else self.run.teacher
-        networks = {"student" if self.job.distils else "teacher": (learner, self.training.student)}
-        if len(self.job.teachers) == 1 and self.training.teacher is not None:
-            networks["teacher"] = (TeacherSpec.model_validate(self.job.teachers[0]["model"]), self.training.teacher)
+        networks: dict[str, ModelSpec | None] = {"student" if self.job.distils else "teacher": learner}
+        if len(self.job.teachers) == 1 and self._has_teacher:
+            networks["teacher"] = TeacherSpec.model_validate(self.job.teachers[0]["model"])
         sizes: dict[str, int] = {}
-        for name, (model, network) in networks.items():
+        dataset = self._splits.dataset
+        for name, model in networks.items():
             if model is not None:
-                size = build.network_size(model, network, self._splits.dataset)
+                size = build.network_size(model, partial(build.build_network, model, dataset, 0), dataset)
                 sizes |= {f"{name}.parameters": size.parameters, f"{name}.flops": size.multiply_adds}
         return sizes
 
-    def _teacher_accuracy(self, cache: Cache) -> dict[str, float]:
+    def _teacher_accuracy(self) -> dict[str, float]:
         """Validation accuracy of a teacher from a file, which may have been made for other images or classes."""
-        job, training, data = self.job, self.training, self.run.data
+        job, cache, data = self.job, self._cache, self.run.data
         files = [t["model"]["checkpoint"] for t in job.teachers if t["model"].get("checkpoint")]
-        if training.teacher is None or not files:
+        if not self._has_teacher or not files:
             return {}
         key = (job.teachers, self.run.scheme, data.source, data.validation_fraction, job.split_seed)
         if cache.judged is None or cache.judged[0] != key:
             try:
-                seen = self._evaluate(training.teacher, self._splits.val)
+                seen = self._evaluate(self._teacher(), self._splits.val)
             except NonFiniteLogitsError as error:
                 raise TeacherError(f"teacher.checkpoint: {', '.join(files)}: {error}") from error
             cache.judged = (key, seen.acc1)
@@ -169,6 +211,8 @@ class Session:
     def train_epoch(self) -> dict[str, float]:
         """Train one epoch, and after the last one do what the phase asks for; returns "epoch" and metrics."""
         metrics = self.training.train_epoch()
+        if self._stored is not None:
+            metrics |= self._stored.metrics()
         if self.done:
             metrics |= self._complete(metrics)
         if self._writes:

@@ -125,7 +125,7 @@ def _assistant(
     mine = run.model_copy(update={"student": student, "training": training, "seed": seed})
     key = digest(
         {
-            "data": {**run.data.teacher_content(), "train_samples": run.data.train_samples},
+            "data": {**run.data.teacher_content(), **run.data.student_content()},
             "student": student.model_dump(exclude_defaults=True),
             "training": training.model_dump(exclude={"checkpoint_interval_s"}, exclude_defaults=True),
             "distillation": run.distillation.model_dump(exclude_defaults=True),

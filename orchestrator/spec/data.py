@@ -50,6 +50,12 @@ class DataSpec(Section):
         "standard",
         description="none, standard (the data set's usual random crop and flip), or a section of what to vary.",
     )
+    views: int | None = Field(
+        None,
+        ge=1,
+        description="Augmentations of each image: the student sees them again after so many epochs, all runs the same "
+        "ones, so that one teacher's answers serve all. Unset: every epoch of every seed has its own.",
+    )
     verify: bool = Field(True, description="Check the files' checksums; false takes other files of the same format.")
     download: bool = Field(False, description="Fetch the published files where they are missing; checked when whole.")
     classes: list[str | int] | None = Field(
@@ -71,8 +77,19 @@ class DataSpec(Section):
     def teacher_content(self) -> dict[str, Any]:
         """What a teacher depends on; the folder only where other folders may hold other images."""
         same_everywhere = self.dataset in DATASET_FACTS and self.verify
-        left_out = {"train_samples", "download", *(["root"] if same_everywhere else [])}
+        left_out = {"train_samples", "views", "download", *(["root"] if same_everywhere else [])}
         return self.model_dump(exclude=left_out, exclude_defaults=True)
+
+    def student_content(self) -> dict[str, Any]:
+        """What a student's images depend on besides that."""
+        return {"train_samples": self.train_samples, **({} if self.views is None else {"views": self.views})}
+
+    def training_images(self) -> int | None:
+        """Images that a student trains on, at most; None where the data set's size is not known."""
+        facts = DATASET_FACTS.get(self.dataset) if self.verify else None
+        if self.train_samples is not None or facts is None:
+            return self.train_samples
+        return facts.images - round(facts.images * self.validation_fraction)
 
     def refused_subset(self, size: int | None) -> str | None:
         """The rule that a subset of the training split breaks, None where the data set's size is not known."""
@@ -91,6 +108,12 @@ class DataSpec(Section):
     def _files_are_named(self) -> Self:
         if self.dataset in ("arrays", "image-folder") and self.root is None:
             raise broken_rule("root", f"is needed with the dataset {self.dataset}", None)
+        return self
+
+    @model_validator(mode="after")
+    def _views_differ(self) -> Self:
+        if self.views is not None and self.augmentation == "none":
+            raise broken_rule("views", "has no effect with the augmentation none; remove it", self.views)
         return self
 
     @model_validator(mode="after")

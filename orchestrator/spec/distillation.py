@@ -177,6 +177,25 @@ LossSpec = Annotated[
 ]
 
 
+class TeacherLogitsSpec(Section):
+    """Whether the teacher is run in every step, or its logits are computed once and shared by all runs."""
+
+    keep: Literal["auto", "stored", "live"] = Field(
+        "auto",
+        description="stored: computed once for each augmentation and kept on disk; live: computed in every step; auto: "
+        "stored where several runs share them and resources.teacher_logits_gb suffices.",
+    )
+    dtype: Literal["float16", "float32"] = Field("float16", description="Of stored logits.")
+
+    @model_validator(mode="after")
+    def _stored_somewhere(self) -> Self:
+        if self.keep == "live" and self.dtype != "float16":
+            raise broken_rule(
+                "dtype", "has no effect on logits that are not stored (keep: live); remove it", self.dtype
+            )
+        return self
+
+
 class DistillationSpec(Section):
     """total = ce_weight * CE(student, label) + kd_weight * loss(student, teacher) + weighted feature losses."""
 
@@ -203,6 +222,10 @@ class DistillationSpec(Section):
         description="Whether the loss sees logits of mean 0 and variance 1 over the classes of a sample, on both sides "
         "(Sun et al. 2024). Temperature methods see the logits as they are.",
     )
+    teacher_logits: TeacherLogitsSpec = Field(
+        TeacherLogitsSpec(),
+        description="Where the teacher's logits come from: a store that runs share, or the network.",
+    )
     features: list[FeatureSpec] = Field([], description="Losses between features of student and teacher.")
 
     @model_validator(mode="after")
@@ -218,6 +241,13 @@ class DistillationSpec(Section):
             if method in methods[:number]:
                 rule = "is listed twice; give one entry all its layers"
                 raise broken_rule(f"features.{number}.method", rule, method)
+        return self
+
+    @model_validator(mode="after")
+    def _teacher_is_run_for_features(self) -> Self:
+        if self.teacher_logits.keep == "stored" and self.features:
+            rule = "features are not stored, so the teacher is run in every step; use auto, or remove the features"
+            raise broken_rule("teacher_logits.keep", rule, "stored")
         return self
 
     @model_validator(mode="after")

@@ -112,6 +112,9 @@ class RunSpec(Section):
         if isinstance(self.scheme, Mutual) and self.distillation.features:
             rule = "has no finished teacher, whose features could be matched; remove distillation.features"
             raise broken_rule("scheme.method", rule, "mutual")
+        if isinstance(self.scheme, Mutual) and self.distillation.teacher_logits.keep == "stored":
+            rule = "has no finished teacher, whose logits could be stored; remove distillation.teacher_logits.keep"
+            raise broken_rule("scheme.method", rule, "mutual")
         if isinstance(self.scheme, Ensemble) and self.distillation.features:
             rule = "averages outputs, and features cannot be averaged; remove distillation.features"
             raise broken_rule("scheme.method", rule, "ensemble")

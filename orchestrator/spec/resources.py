@@ -48,6 +48,9 @@ class ResourcesSpec(Section):
     )
     cpus_per_worker: int = Field(1, ge=1, description="CPU cores, and threads, of one worker.")
     gpus_per_worker: float = Field(0.0, ge=0, description="GPUs of one worker; a fraction shares one.")
+    teacher_logits_gb: float = Field(
+        20.0, ge=0, description="Disk for the teachers' logits that all experiments of a home share, in GB."
+    )
     max_concurrent_trials: int | None = Field(
         None, ge=1, description="Trials that run at the same time; unset: as many as fit."
     )

@@ -27,6 +27,8 @@ from orchestrator.store.weights import is_whole, metadata
 HOME_VARIABLE = "ORCHESTRATOR_HOME"
 DEFAULT_HOME = ".orchestrator"
 MIN_FREE_BYTES = 200 * 2**20
+KEPT_FREE_BYTES = 2 * 10**9
+"""Disk that stored logits of teachers leave free."""
 STUDENTS = "trials/*-final-*/student.safetensors"
 """Below an experiment's folder: the students of its final runs."""
 
@@ -54,6 +56,17 @@ class Home:
     def cache(self) -> Path:
         """Decoded images and downloaded data sets; all of it can be made again."""
         return self.path / "cache"
+
+    @property
+    def teacher_logits(self) -> Path:
+        """Logits of teachers, one folder for each teacher, data set and augmentation; see docs/teacher-logits.md."""
+        return self.cache / "teacher-logits"
+
+    def room_for_logits(self) -> int:
+        """Bytes that the store of teachers' logits may take, with what it has, if the disk is to keep some free."""
+        folder = next(path for path in (self.path, *self.path.parents) if path.exists())
+        taken = sum(path.stat().st_size for path in self.teacher_logits.glob("*/*.bin"))
+        return max(0, shutil.disk_usage(folder).free + taken - KEPT_FREE_BYTES)
 
     @property
     def option(self) -> list[str]:

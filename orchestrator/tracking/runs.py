@@ -15,7 +15,7 @@ def own_values(run: Mapping[str, Any], *, trains_teacher: bool, has_teacher: boo
     if trains_teacher:
         return {
             "seed": run["seed"],
-            "data": _without(run["data"], "train_samples"),
+            "data": _without(run["data"], "train_samples", "views"),
             "teacher": _without(run["teacher"], "checkpoint"),
         }
     values = dict(run)

@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 
 from orchestrator import names
 from orchestrator.data import Augmentation, Images, normalise
+from orchestrator.data.views import View, Views
 from orchestrator.distillation.batch import Batch, Mix
 from orchestrator.distillation.criterion import Criterion, CriterionOutput
 from orchestrator.distillation.features import FeatureTerm
@@ -41,7 +42,7 @@ class TrainingSettings:
     batch_size: int
     """Samples of one step, over all processes together."""
     seed: int
-    """Of the batch order, the augmentation and the network's own randomness, such as dropout."""
+    """Of the batch order, the network's own randomness, such as dropout, and the augmentation without `views`."""
     precision: Precision = "float32"
     gradient_clip: float | None = None
     """Largest L2 norm of the gradient."""
@@ -68,6 +69,8 @@ class TrainingData:
     """Per channel, of pixels scaled to 0..1; `std` likewise."""
     std: tuple[float, ...]
     augmentation: Augmentation
+    views: Views | None = None
+    """Which augmentation each epoch has; None: a new one every epoch, by the run's seed."""
 
     def __post_init__(self) -> None:
         for name in ("train", "val"):
@@ -88,6 +91,9 @@ class TrainingRun:
     norm of the student or of a connector depends on how a batch is shared; a process that a batch has no sample
     for takes part with none. Resuming on another number of processes is continuing the same run.
 
+    `targets` gives the logits that a frozen teacher would, [N, C] of all training images on `world.device`, of a view;
+    with them no teacher is needed, and none is run. It is asked once at the start of each epoch.
+
     `trial` names the run in errors. `should_stop` is asked between batches; all processes pass one or none does, see
     `StopSignal`.
     """
@@ -102,6 +108,7 @@ class TrainingRun:
         data: TrainingData,
         *,
         teacher: nn.Module | None = None,
+        targets: Callable[[View], Tensor] | None = None,
         features: Sequence[FeatureTerm] = (),
         peers: Sequence[nn.Module] = (),
         world: World = SINGLE,
@@ -109,6 +116,8 @@ class TrainingRun:
         should_stop: Callable[[], bool] | None = None,
     ) -> None:
         needs_teacher = (criterion.needs_teacher and not peers) or bool(features)
+        self._targets = targets if needs_teacher and not features else None
+        needs_teacher = needs_teacher and self._targets is None
         if needs_teacher and teacher is None:
             raise ValueError("the criterion or a feature loss needs a teacher")
         self.student = student
@@ -126,6 +135,7 @@ class TrainingRun:
         self.schedule = schedule
         self.settings = settings
         self.data = replace(data, train=data.train.to(world.device), val=data.val.to(world.device))
+        self.views = data.views or Views(settings.seed)
         self.world = world
         self._teacher_tap = None if self.teacher is None else self._frozen(self.teacher)
         self.trial = trial
@@ -158,6 +168,8 @@ class TrainingRun:
         batches = order.split(settings.batch_size)
         meter = EpochMeter(world, [term.method for term in self.features])
         self._learner.train()
+        view = self.views.of(epoch)
+        stored = None if self._targets is None else self._targets(view)
         # A seed for each epoch makes dropout and its like continue exactly, with no generator state to save.
         with torch.random.fork_rng(devices=[world.device] if world.device.type == "cuda" else []):
             torch.manual_seed(_seed(settings.seed, epoch, world.rank))
@@ -167,7 +179,7 @@ class TrainingRun:
                 # Taken at the step's middle, neither a warm-up's first nor a cosine's last step is idle.
                 progress = epoch + (step + 0.5) / len(batches)
                 rate = self._set_rate(progress)
-                self._step(batch, progress, meter)
+                self._step(batch, view, stored, progress, meter)
         metrics = meter.read(self.trial, epoch + 1)
         self.temperatures = meter.histogram(*self.criterion.temperature.bounds)
         metrics[names.LEARNING_RATE] = rate
@@ -203,17 +215,22 @@ class TrainingRun:
         except (KeyError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"{self.trial}: the checkpoint does not fit the run: {error}") from error
 
-    def _step(self, batch: Tensor, progress: float, meter: EpochMeter) -> None:
-        """One update from the samples `batch`, int64 [B], of which this process takes its share."""
+    def _step(self, batch: Tensor, view: View, stored: Tensor | None, progress: float, meter: EpochMeter) -> None:
+        """One update from the samples `batch`, int64 [B], of which this process takes its share.
+
+        `stored` are the teacher's logits of all samples of the view, [N, C], where it is not run.
+        """
         settings, world, train = self.settings, self.world, self.data.train
         start, end = world.share(len(batch))
         indices = batch[start:end]
         target = train.labels.index_select(0, indices)
-        images, partners = self.data.augmentation.batch(train, indices, seed=settings.seed, view=self.epoch)
+        images, partners = self.data.augmentation.batch(train, indices, seed=view.seed, view=view.number)
         mix = None if partners is None else Mix(partners.labels, partners.share)
         inputs = normalise(images, self.data.mean, self.data.std)
         part = Batch(target, indices, self.epoch, settings.seed, mix, world.workers(len(batch)))
         logits_teacher, features_teacher = self._taught(inputs)
+        if stored is not None:
+            logits_teacher = stored.index_select(0, indices).float()
         with autocast(settings.precision, world.device), nullcontext() if start < end else idle_norms(self._learner):
             (logits, *logits_peers), feature_losses = self._learner(inputs, features_teacher, part)
         if not self.criterion.needs_teacher:

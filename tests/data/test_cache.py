@@ -10,7 +10,8 @@ import torch
 from data_files import write_images
 
 from orchestrator.data import cache, decode, load_dataset
-from orchestrator.data.cache import Bundle, cached
+from orchestrator.data.bundle import Bundle
+from orchestrator.data.cache import cached
 
 
 def bundle(value: int = 7) -> Bundle:

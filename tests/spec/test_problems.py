@@ -37,7 +37,7 @@ student: {model: resnet8}
             "resources.colour",
             6,
             "unknown key",
-            "known: cpus_per_worker, gpus_per_worker, max_concurrent_trials, num_workers, placement",
+            "known: cpus_per_worker, gpus_per_worker, max_concurrent_trials, num_workers, placement, teacher_logits_gb",
         ),
         # A section's form decides which keys it may have.
         (

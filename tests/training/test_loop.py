@@ -1,4 +1,5 @@
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from training_runs import CE_ONLY, CLASSES, DISTILL, images, make_run, network, 
 
 from orchestrator import names
 from orchestrator.data import Augmentation, load_dataset, normalise, stratified_split
+from orchestrator.data.views import View, Views
 from orchestrator.distillation.criterion import Criterion, CriterionOutput
 from orchestrator.distillation.features import FeatureTerm, Setup
 from orchestrator.distillation.features.fitnet import FitNet
@@ -25,6 +27,7 @@ from orchestrator.training import (
     save_checkpoint,
 )
 from orchestrator.training.optim import adamw, cosine, sgd
+from orchestrator.training.view_logits import view_logits
 
 MEAN, STD = (0.3,), (0.2,)
 CPU = torch.device("cpu")
@@ -363,3 +366,39 @@ def test_settings_and_data_are_checked() -> None:
         make_run(criterion=DISTILL)
     with pytest.raises(DataError, match="no val images"):
         TrainingData(images(4), images(4).take(torch.arange(0)), MEAN, STD, Augmentation(0, False))
+
+
+def test_targets_stand_for_the_teacher_view_by_view() -> None:
+    teacher, asked = network(1).eval(), []
+    data = training_data(augmentation=Augmentation(1, True))
+
+    def targets(view: View) -> torch.Tensor:
+        asked.append(view)
+        return view_logits(teacher, data, view, precision="float32", device=torch.device("cpu"))
+
+    live = make_run(criterion=DISTILL, teacher=teacher, data=data)
+    stored = make_run(criterion=DISTILL, targets=targets, data=data)
+    for _ in range(2):
+        assert without_times(stored.train_epoch()) == pytest.approx(without_times(live.train_epoch()), rel=1e-4)
+    assert asked == [View(3, 0), View(3, 1)]
+    assert stored.teacher is None
+
+
+def test_views_come_again_and_have_a_seed_of_their_own() -> None:
+    asked = []
+
+    def targets(view: View) -> torch.Tensor:
+        asked.append(view)
+        return torch.zeros(101, CLASSES)
+
+    run = make_run(criterion=DISTILL, targets=targets, data=replace(training_data(), views=Views(9, 2)))
+    while not run.done:
+        run.train_epoch()
+    assert asked == [View(9, 0), View(9, 1)] * 2
+
+
+def test_targets_are_not_asked_for_where_nothing_needs_a_teacher() -> None:
+    def targets(view: View) -> torch.Tensor:
+        raise AssertionError("asked")
+
+    make_run(criterion=CE_ONLY, targets=targets).train_epoch()

@@ -1,0 +1,229 @@
+"""Each view is computed once, whoever asks, and read by all; space is found, damage and dead processes are survived."""
+
+import json
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from orchestrator.data.logit_store import LogitStore
+from orchestrator.data.views import View, Views
+from orchestrator.errors import TeacherError
+
+IMAGES, CLASSES = 50, 7
+
+
+def logits(view: View) -> Tensor:
+    generator = torch.Generator().manual_seed(1000 * view.seed + view.number)
+    return 10 * torch.randn(IMAGES, CLASSES, generator=generator)
+
+
+class Maker:
+    def __init__(self) -> None:
+        self.made: list[View] = []
+
+    def __call__(self, view: View) -> Tensor:
+        self.made.append(view)
+        return logits(view)
+
+
+def store(root: Path, key: str = "a", dtype: str = "float16", limit: float = 1e9) -> LogitStore:
+    return LogitStore(root, {"teacher": key}, dtype=dtype, limit=limit)
+
+
+def shards(root: Path) -> list[str]:
+    return sorted(path.name for path in root.glob("*/*.bin"))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_what_is_read_is_what_was_made_in_the_dtype_asked_for(tmp_path: Path, dtype: str) -> None:
+    make, view = Maker(), View(3, 1)
+    for _ in range(2):
+        shard = store(tmp_path, dtype=dtype).get(view, make)
+        assert torch.equal(shard.logits, logits(view).to(getattr(torch, dtype)))
+        error = (logits(view) - logits(view).to(getattr(torch, dtype)).float()).abs()
+        assert shard.max_error == pytest.approx(error.max().item())
+        assert shard.mean_error == pytest.approx(error.mean().item(), rel=1e-5)
+    assert make.made == [view]
+    assert f"{tmp_path}" in Path("/proc/self/maps").read_text()
+
+
+def test_keys_dtypes_seeds_and_views_are_kept_apart(tmp_path: Path) -> None:
+    make = Maker()
+    for made in (store(tmp_path), store(tmp_path, "b"), store(tmp_path, dtype="float32")):
+        for view in (View(0, 0), View(0, 1), View(1, 0)):
+            assert torch.allclose(made.get(view, make).logits.float(), logits(view), atol=0.05)
+    assert len(make.made) == 9
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_folder_says_what_is_in_it_and_keeps_nothing_else(tmp_path: Path) -> None:
+    made = store(tmp_path, "resnet56")
+    made.get(View(0, 0), Maker())
+    assert json.loads((made.folder / "about.json").read_text())["teacher"] == "resnet56"
+    assert {path.suffix for path in made.folder.iterdir()} == {".json", ".bin"}
+
+
+def test_a_damaged_shard_is_made_again(tmp_path: Path) -> None:
+    make, view = Maker(), View(0, 0)
+    made = store(tmp_path)
+    made.get(view, make)
+    (path,) = made.folder.glob("*.bin")
+    whole = path.read_bytes()
+    for damaged in (b"", whole[:-1], whole[:-200] + b"\xff" + whole[-199:]):
+        path.unlink()
+        path.write_bytes(damaged)
+        assert torch.equal(made.get(view, make).logits, logits(view).half())
+        assert path.read_bytes() == whole
+    assert len(make.made) == 4
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"), [(float("nan"), "NaN"), (float("inf"), "infinite"), (7e4, "too large for float16")]
+)
+def test_logits_that_cannot_be_kept_are_refused(tmp_path: Path, wrong: float, reason: str) -> None:
+    def make(view: View) -> Tensor:
+        made = logits(view)
+        made[13, 2] = wrong
+        return made
+
+    with pytest.raises(TeacherError, match=f"image 13 .*{reason}"):
+        store(tmp_path).get(View(0, 0), make)
+    assert shards(tmp_path) == []
+    assert torch.equal(store(tmp_path).get(View(0, 0), Maker()).logits, logits(View(0, 0)).half())
+
+
+def test_large_logits_fit_float32(tmp_path: Path) -> None:
+    large = store(tmp_path, dtype="float32").get(View(0, 0), lambda view: 1e5 * logits(view))
+    assert large.max_error == 0
+
+
+def test_the_least_recently_used_shards_of_any_store_make_room(tmp_path: Path) -> None:
+    first = store(tmp_path)
+    shard = first.get(View(0, 0), Maker())
+    size = next(first.folder.glob("*.bin")).stat().st_size
+    for number in range(1, 4):
+        first.get(View(0, number), Maker())
+    for age, number in enumerate((1, 3, 0, 2)):  # the oldest first
+        os.utime(first.folder / f"seed0-view{number}.bin", ns=(age, age))
+    first.get(View(0, 1), Maker())  # now the most recently used
+    other = store(tmp_path, "b", limit=4 * size)
+    other.get(View(0, 9), Maker())
+    other.get(View(0, 8), Maker())
+    assert [path.name for path in sorted(first.folder.glob("*.bin"))] == ["seed0-view1.bin", "seed0-view2.bin"]
+    assert torch.equal(shard.logits, logits(View(0, 0)).half()), "what is mapped stays"
+
+
+def test_a_folder_that_cannot_be_written_costs_time_alone(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    make, made = Maker(), store(blocked)
+    with pytest.warns(UserWarning, match="cannot be kept"):
+        assert torch.equal(made.get(View(0, 0), make).logits, logits(View(0, 0)).half())
+    assert torch.equal(made.get(View(0, 0), make).logits, logits(View(0, 0)).half())
+    assert make.made == [View(0, 0)] * 2
+
+
+def test_a_full_disk_costs_time_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.warns(UserWarning, match="No space left"):
+        assert torch.equal(store(tmp_path).get(View(0, 0), Maker()).logits, logits(View(0, 0)).half())
+    assert shards(tmp_path) == []
+
+
+# Many processes
+
+FORK = multiprocessing.get_context("fork")
+EPOCHS = 12
+
+
+def slow_maker(log: str, seconds: float):
+    def make(view: View) -> Tensor:
+        with open(log, "a") as file:
+            file.write(f"{view.number} {os.getpid()}\n")
+        time.sleep(seconds)
+        return logits(view)
+
+    return make
+
+
+def trial(root: str, log: str, seconds: float) -> None:
+    """Asks for every view in order, as a run does epoch by epoch."""
+    made, make = store(Path(root)), slow_maker(log, seconds)
+    views = [Views(0).of(epoch) for epoch in range(EPOCHS)]
+    for epoch, view in enumerate(views):
+        if not torch.equal(made.get(view, make, views[epoch + 1 :]).logits, logits(view).half()):
+            raise SystemExit(1)
+
+
+def started(root: Path, count: int, seconds: float = 0.05) -> list:
+    processes = [
+        FORK.Process(target=trial, args=(str(root / "store"), str(root / "log"), seconds)) for _ in range(count)
+    ]
+    for process in processes:
+        process.start()
+    return processes
+
+
+def made_by(root: Path) -> list[tuple[int, int]]:
+    """View and process of each computation."""
+    lines = (root / "log").read_text().splitlines() if (root / "log").exists() else []
+    return [(int(view), int(process)) for view, process in map(str.split, lines)]
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_processes_share_the_work_and_repeat_none(tmp_path: Path, count: int) -> None:
+    processes = started(tmp_path, count)
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0] * count
+    assert sorted(view for view, _ in made_by(tmp_path)) == list(range(EPOCHS))
+    (folder,) = (tmp_path / "store").iterdir()
+    assert {path.suffix for path in folder.iterdir()} == {".json", ".bin"}, "no locks and no leftovers"
+
+
+def test_who_finds_a_view_taken_makes_others_and_takes_over_from_a_dead_process(tmp_path: Path) -> None:
+    (first,) = started(tmp_path, 1, seconds=1000)
+    wait_for(lambda: len(made_by(tmp_path)) == 1)
+    others = started(tmp_path, 2)
+    wait_for(lambda: len(made_by(tmp_path)) == EPOCHS)
+    assert [process.exitcode for process in others] == [None, None], "they wait for the first view"
+    os.kill(first.pid, signal.SIGKILL)
+    for process in [first, *others]:
+        process.join(60)
+    assert [process.exitcode for process in others] == [0, 0]
+    made = [view for view, _ in made_by(tmp_path)]
+    assert made[0] == made[-1] == 0
+    assert sorted(made[1:]) == list(range(EPOCHS))
+
+
+def test_what_a_kill_left_half_written_is_removed(tmp_path: Path) -> None:
+    made = store(tmp_path)
+    made.folder.mkdir(parents=True)
+    left = made.folder / ".seed0-view0.bin.12345.tmp"
+    left.write_bytes(b"half")
+    made.get(View(0, 0), Maker())
+    assert not left.exists()
+
+
+def test_views_come_again_after_their_count() -> None:
+    assert [Views(5).of(epoch).number for epoch in range(4)] == [0, 1, 2, 3]
+    assert [Views(5, 3).of(epoch) for epoch in (0, 2, 3)] == [View(5, 0), View(5, 2), View(5, 0)]
+    with pytest.raises(ValueError, match="count"):
+        Views(0, 0)
