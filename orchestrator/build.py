@@ -109,6 +109,7 @@ def load_data(data: DataSpec, cache: Path | None = None) -> Dataset:
         download=data.download,
         cache=cache,
         image_size=data.image_size,
+        include_valid=data.include_valid,
     )
     return dataset if data.classes is None else keep_classes(dataset, data.classes)
 

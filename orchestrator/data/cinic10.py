@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 
 from orchestrator.data.decode import decode
@@ -12,36 +13,44 @@ from orchestrator.data.tree import FolderTree
 from orchestrator.errors import DataError
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+_EACH = 9_000
+"""Images of each class in each part."""
 
 # Of the training images, as in github.com/BayesWatch/cinic-10.
 _MEAN, _STD = (0.47889522, 0.47227842, 0.43047404), (0.24205776, 0.23828046, 0.25874835)
 
 
 def load_cinic10(
-    root: Path | None = None, verify: bool = True, *, cache: Path | None = None, image_size: int | None = None
+    root: Path | None = None,
+    verify: bool = True,
+    *,
+    cache: Path | None = None,
+    image_size: int | None = None,
+    include_valid: bool = False,
 ) -> Dataset:
-    """The PNG files below `root` or `root`/CINIC-10: `train` trains, `test` tests, `valid` is not read.
+    """The PNG files below `root` or `root`/CINIC-10: `train` trains, `test` tests.
 
-    Validation images are split from `train`, as everywhere, so that `valid` stays unseen. `verify` asks for the
-    published 9,000 images of each class in both parts. Decoded images are kept in `cache`. Raises `DataError`
-    naming the folder or file that is missing or wrong.
+    `include_valid` adds the images of `valid` to those of `train`, else they stay unseen: validation images are split
+    from the training images, as everywhere. `verify` asks for the published 9,000 images of each class in each
+    part. Decoded images are kept in `cache`. Raises `DataError` naming the folder or file that is missing or wrong.
     """
     place = data_root("cinic10", root, cache)
     places = [place / "CINIC-10", place]
-    found = next((folder for folder in places if (folder / "train").is_dir() and (folder / "test").is_dir()), None)
+    parts = ("train", "valid", "test") if include_valid else ("train", "test")
+    found = next((folder for folder in places if all((folder / part).is_dir() for part in parts)), None)
     if found is None:
-        raise missing("cinic10", places, "folders train and test")
-    tree = FolderTree(found, ("train", "test"))
-    parts = []
-    for part in ("train", "test"):
+        raise missing("cinic10", places, f"folders {', '.join(parts[:-1])} and test")
+    tree = FolderTree(found, parts)
+    listed = []
+    for part in parts:
         files = class_folders(tree, part)
         if lacking := [name for name in CLASSES if name not in files]:
             raise DataError(f"{found / part} has no folder {lacking[0]}")
-        parts.append(labelled(files, CLASSES, str(found / part)))
+        listed.append(labelled(files, CLASSES, str(found / part)))
         if verify:
-            check_counts(parts[-1], CLASSES, 9_000, str(found / part))
-    train, test = parts
-    images = decode("cinic10", tree, train, test, channels=3, image_size=image_size, cache=cache)
+            check_counts(listed[-1], CLASSES, _EACH, str(found / part))
+    train = list(chain(*listed[:-1]))
+    images = decode("cinic10", tree, train, listed[-1], channels=3, image_size=image_size, cache=cache)
     return Dataset(
         name="cinic10",
         train=images.train,

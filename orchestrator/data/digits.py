@@ -7,11 +7,7 @@ from pathlib import Path
 import torch
 
 from orchestrator.data.images import Dataset, Images
-from orchestrator.data.split import stratified_split
-
-TEST_FRACTION = 0.2
-SPLIT_SEED = 0
-"""The set ships without a test set; this split is ours and never changes."""
+from orchestrator.data.split import SPLIT_SEED, TEST_FRACTION, stratified_split
 
 # Of the training images of that split.
 _MEAN, _STD = (0.3058,), (0.3759,)

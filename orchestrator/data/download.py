@@ -45,6 +45,12 @@ def fetch(name: str, folder: Path) -> None:
             raise DataError(f"cannot download {archive.file} into {folder}: {error}") from error
 
 
+def file_md5(path: Path) -> str:
+    """In hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
 def _download(archive: Archive, target: Path) -> None:
     part = target.with_name(f"{target.name}.part")
     failures = 0
@@ -65,14 +71,10 @@ def _download(archive: Archive, target: Path) -> None:
                     f"{target.parent} yourself",
                 ) from error
             time.sleep(PAUSE_S * 2**failures)
-    digest = hashlib.md5(usedforsecurity=False)
-    with part.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    if digest.hexdigest() != archive.md5:
+    if (digest := file_md5(part)) != archive.md5:
         part.unlink()
         raise DataError(
-            f"{archive.url} gave other content than is published (its MD5 is {digest.hexdigest()}, not {archive.md5})",
+            f"{archive.url} gave other content than is published (its MD5 is {digest}, not {archive.md5})",
             hint=f"try again later, or put {target.name} into {target.parent} yourself",
         )
     part.replace(target)

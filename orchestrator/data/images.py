@@ -88,14 +88,17 @@ def load_dataset(
     download: bool = False,
     cache: Path | None = None,
     image_size: int | None = None,
+    include_valid: bool = False,
 ) -> Dataset:
     """Load a registered data set.
 
     `root` is the folder that holds the files, None where the set is usually installed; `verify` checks the
     files' checksums; `download` fetches files that are missing; `cache` is a folder to keep decoded images (and
-    downloads, without a root) in; `image_size`, in pixels, resizes. A loader takes root and verify, and those of
-    the others that it names as parameters. Raises `RegistryError` for an unknown name, `DataError` for missing or
-    damaged files, naming them or the root, and for an `image_size` that the loader does not take.
+    downloads, without a root) in; `image_size`, in pixels, resizes; `include_valid` trains on the
+    set's own validation part as well. A loader takes root and verify, and those of the others that it names as
+    parameters. Raises `RegistryError` for an unknown name, `DataError` for missing or
+    damaged files, naming them or the root, and for an `image_size` or
+    `include_valid` that the loader does not take.
     """
     loader = DATASETS[name]
     taken = inspect.signature(loader).parameters
@@ -103,7 +106,9 @@ def load_dataset(
         raise DataError(
             f"data.image_size is {image_size}, but {name} is not resized", hint="leave data.image_size unset"
         )
-    options = {"download": download, "cache": cache, "image_size": image_size}
+    if include_valid and "include_valid" not in taken:
+        raise DataError(f"data.include_valid is true, but {name} has no validation part of its own")
+    options = {"download": download, "cache": cache, "image_size": image_size, "include_valid": include_valid}
     try:
         return loader(root=root, verify=verify, **{name: value for name, value in options.items() if name in taken})
     except DataError as error:

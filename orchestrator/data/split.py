@@ -7,6 +7,10 @@ from torch import Tensor
 
 from orchestrator.errors import DataError
 
+TEST_FRACTION = 0.2
+SPLIT_SEED = 0
+"""For sets that come without test images: this split is ours and never changes."""
+
 
 def stratified_subset(labels: Tensor, size: int, seed: int) -> Tensor:
     """Sorted int64 [size] indices of a random subset in which each class has its share of `labels`.

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+from orchestrator.data.bundle import Bundle
+from orchestrator.data.cache import cached
 from orchestrator.data.decode import decode
-from orchestrator.data.download import fetch
+from orchestrator.data.download import fetch, file_md5
 from orchestrator.data.image_folder import check_counts, class_folders, labelled
 from orchestrator.data.images import Dataset
-from orchestrator.data.published import damaged, data_root, missing
+from orchestrator.data.published import PUBLISHED, damaged, data_root, missing, other_content
 from orchestrator.data.tree import FileTree, FolderTree, ZipTree
 from orchestrator.errors import DataError
 
@@ -34,8 +36,8 @@ def load_tiny_imagenet(
 
     Its `val` images are the test set here, because the labels of `test` are not public; validation images are
     split from `train`, as everywhere. Classes are in the order of their WordNet numbers. `verify` asks for the
-    published number of images of each class. Decoded images are kept in `cache`. Raises `DataError` naming the
-    file that is missing or wrong.
+    published archive, by its checksum, and for the published number of images of each class. Decoded images are
+    kept in `cache`. Raises `DataError` naming the file that is missing or wrong.
     """
     place = data_root("tiny-imagenet", root, cache)
     tree = _find(place)
@@ -44,6 +46,8 @@ def load_tiny_imagenet(
         tree = _find(place)
     if tree is None:
         raise missing("tiny-imagenet", _places(place))
+    if verify and isinstance(tree, ZipTree):
+        _check_archive(tree.where, cache)
     wnids = sorted(tree.text("wnids.txt"))
     if twice := [wnid for wnid, count in Counter(wnids).items() if count > 1]:
         raise damaged(tree.label("wnids.txt"), f"lists {twice[0]} twice", "tiny-imagenet")
@@ -79,6 +83,15 @@ def _find(place: Path) -> FileTree | None:
         if (folder / "wnids.txt").is_file():
             return FolderTree(folder, _ENTRIES)
     return ZipTree(archive, _FOLDER) if archive.is_file() else None
+
+
+def _check_archive(archive: Path, cache: Path | None) -> None:
+    """Raise `DataError` for other content than the published; the sum is kept in `cache` while the file stays."""
+    status = archive.stat()
+    key = [str(archive.resolve()), status.st_size, status.st_mtime_ns]
+    found = cached(cache, "tiny-imagenet-md5", key, lambda: Bundle({}, {"md5": file_md5(archive)}))
+    if found.info["md5"] != PUBLISHED["tiny-imagenet"].archives[0].md5:
+        raise other_content(str(archive), "tiny-imagenet")
 
 
 def _without_boxes(tree: FileTree) -> FileTree:

@@ -56,7 +56,11 @@ class DataSpec(Section):
         description="Augmentations of each image: the student sees them again after so many epochs, all runs the same "
         "ones, so that one teacher's answers serve all. Unset: every epoch of every seed has its own.",
     )
-    verify: bool = Field(True, description="Check the files' checksums; false takes other files of the same format.")
+    verify: bool = Field(
+        True,
+        description="Take only the published content: files and archives by their checksums, folders of images by the "
+        "number in each class (what is in them is not hashed); false takes other files of the same format.",
+    )
     download: bool = Field(False, description="Fetch the published files where they are missing; checked when whole.")
     classes: list[str | int] | None = Field(
         None, description="Keep only these classes, by name or by number from 0; unset: all."
@@ -67,12 +71,15 @@ class DataSpec(Section):
         le=1024,
         description="Resize image files so that the shorter side has this many pixels, then take the centre square.",
     )
+    include_valid: bool = Field(
+        False, description="cinic10 alone: add its folder valid to the training images; false leaves it unread."
+    )
     label_noise: LabelNoiseSpec | None = Field(None, description="Make some training labels wrong; unset: none.")
 
     @property
     def source(self) -> tuple[object, ...]:
         """What the loaded data set depends on."""
-        return self.dataset, self.root, self.verify, tuple(self.classes or ()), self.image_size
+        return self.dataset, self.root, self.verify, tuple(self.classes or ()), self.image_size, self.include_valid
 
     def teacher_content(self) -> dict[str, Any]:
         """What a teacher depends on; the folder only where other folders may hold other images."""
@@ -86,7 +93,7 @@ class DataSpec(Section):
 
     def training_images(self) -> int | None:
         """Images that a student trains on, at most; None where the data set's size is not known."""
-        facts = DATASET_FACTS.get(self.dataset) if self.verify else None
+        facts = self._published
         if self.train_samples is not None or facts is None:
             return self.train_samples
         return facts.images - round(facts.images * self.validation_fraction)
@@ -100,9 +107,16 @@ class DataSpec(Section):
         return subset_rule(size, kept, facts.classes, self.validation_fraction)
 
     @property
-    def _facts(self) -> DatasetFacts | None:
+    def _published(self) -> DatasetFacts | None:
         """Where they hold; other files may have any number of images."""
-        return DATASET_FACTS.get(self.dataset) if self.verify and self.classes is None else None
+        facts = DATASET_FACTS.get(self.dataset) if self.verify else None
+        # CINIC-10's valid is as large as its train.
+        return facts._replace(images=2 * facts.images) if facts and self.include_valid else facts
+
+    @property
+    def _facts(self) -> DatasetFacts | None:
+        """Of the classes that are kept."""
+        return self._published if self.classes is None else None
 
     @model_validator(mode="after")
     def _files_are_named(self) -> Self:
@@ -114,6 +128,12 @@ class DataSpec(Section):
     def _views_differ(self) -> Self:
         if self.views is not None and self.augmentation == "none":
             raise broken_rule("views", "has no effect with the augmentation none; remove it", self.views)
+        return self
+
+    @model_validator(mode="after")
+    def _valid_is_there(self) -> Self:
+        if self.include_valid and self.dataset != "cinic10":
+            raise broken_rule("include_valid", "only cinic10 has a folder valid", True)
         return self
 
     @model_validator(mode="after")

@@ -2,7 +2,7 @@
 
 import contextlib
 import io
-import zipfile
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from orchestrator.data import cinic10, load_dataset, tiny_imagenet
+from orchestrator.data import load_dataset
 from orchestrator.data.decode import _open
 from orchestrator.data.stats import channel_stats
 from orchestrator.data.tree import FolderTree
@@ -44,6 +44,45 @@ def test_val_is_the_test_set_where_there_is_no_test(tmp_path: Path) -> None:
     assert len(load_dataset("image-folder", tmp_path).test) == 4
     write_images(tmp_path, "test", {"a": 1, "b": 1})
     assert len(load_dataset("image-folder", tmp_path).test) == 2
+
+
+def test_valid_is_a_name_of_the_test_set_too(tmp_path: Path) -> None:
+    write_images(tmp_path, "train", {"a": 2, "b": 2})
+    write_images(tmp_path, "valid", {"a": 3, "b": 1})
+    assert load_dataset("image-folder", tmp_path).test.labels.tolist() == [0, 0, 0, 1]
+
+
+def test_a_fifth_of_each_class_is_for_testing_where_there_are_no_parts(tmp_path: Path) -> None:
+    write_images(tmp_path, ".", {"cat": 15, "dog": 5})
+    data = load_dataset("image-folder", tmp_path, cache=tmp_path / ".cache")
+    assert data.classes == ("cat", "dog")
+    assert (data.train.labels.bincount().tolist(), data.test.labels.bincount().tolist()) == ([12, 4], [3, 1])
+    given = np.concatenate([pixels(15, 8, 8, 3, seed=0), pixels(5, 8, 8, 3, seed=1)])
+    found = torch.cat([data.train.images, data.test.images]).permute(0, 2, 3, 1).numpy()
+    assert sorted(image.tobytes() for image in found) == sorted(image.tobytes() for image in given)
+    again = load_dataset("image-folder", tmp_path)
+    assert torch.equal(again.test.images, data.test.images)
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ({"cat": 1, "dog": 3}, "{} has too few images to test on a fifth of them: .* at least 2 samples, not 1"),
+        ({"cat": 1, "dog": 20}, "the class 'cat' of {} has no test image"),
+        ({"cat": 20}, "{} has images of one class alone, 'cat'"),
+    ],
+)
+def test_folders_of_too_few_images_to_part_are_named(tmp_path: Path, counts: dict, message: str) -> None:
+    write_images(tmp_path, ".", counts)
+    with pytest.raises(DataError, match="^" + message.format(tmp_path)):
+        load_dataset("image-folder", tmp_path)
+
+
+def test_a_class_without_test_images_is_named(tmp_path: Path) -> None:
+    write_images(tmp_path, "train", {"cat": 1, "dog": 1})
+    write_images(tmp_path, "test", {"cat": 1})
+    with pytest.raises(DataError, match=f"the class 'dog' of {tmp_path} has no test image"):
+        load_dataset("image-folder", tmp_path)
 
 
 @pytest.mark.parametrize(("colour", "channels"), [(False, 1), (True, 3)])
@@ -159,8 +198,14 @@ def test_the_first_of_several_bad_files_is_named(tmp_path: Path) -> None:
 def test_folders_that_do_not_fit_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"image-folder needs data.root[\s\S]*train/CLASS"):
         load_dataset("image-folder")
+    with pytest.raises(DataError, match=rf"there is no folder {tmp_path}/nowhere"):
+        load_dataset("image-folder", tmp_path / "nowhere")
+    with pytest.raises(DataError, match=rf"{tmp_path} has no class folders[\s\S]*CLASS/\* alone"):
+        load_dataset("image-folder", tmp_path)
+    write_images(tmp_path, "test", {"cat": 1, "dog": 1})
     with pytest.raises(DataError, match=rf"there is no folder {tmp_path}/train"):
         load_dataset("image-folder", tmp_path)
+    shutil.rmtree(tmp_path / "test")
     write_images(tmp_path, "train", {"cat": 1, "dog": 1})
     with pytest.raises(DataError, match=rf"there is no folder {tmp_path}/test"):
         load_dataset("image-folder", tmp_path)
@@ -185,175 +230,6 @@ def test_an_empty_class_a_stray_image_and_another_file_are_named(tmp_path: Path)
     stray.rename(tmp_path / "train" / "cat" / "notes.txt")
     with pytest.raises(DataError, match=r"train/cat/notes.txt is not an image; they end in .bmp"):
         load_dataset("image-folder", tmp_path)
-
-
-# CINIC-10
-
-
-def cinic(root: Path, each: int = 1) -> None:
-    for part in ("train", "test"):
-        write_images(root, part, dict.fromkeys(cinic10.CLASSES, each), shape=(32, 32, 3))
-
-
-@pytest.mark.parametrize("place", [".", "CINIC-10"])
-def test_cinic10_reads_train_and_test_and_leaves_valid(tmp_path: Path, place: str) -> None:
-    cinic(tmp_path / place)
-    write_images(tmp_path / place, "valid", {"unknown": 1}, shape=(5, 5, 3))
-    data = load_dataset("cinic10", tmp_path, verify=False)
-    assert data.train.images.shape == (10, 3, 32, 32)
-    assert data.train.labels.tolist() == list(range(10))
-    assert (data.classes[4], data.flip, data.crop_padding) == ("deer", True, 4)
-    assert data.std[0] == 0.24205776
-
-
-def test_cinic10_asks_for_the_published_counts(tmp_path: Path) -> None:
-    cinic(tmp_path)
-    with pytest.raises(
-        DataError, match=rf"{tmp_path}/train: the class 'airplane' has 1 images; 9000 .*[\s\S]*data.verify"
-    ):
-        load_dataset("cinic10", tmp_path)
-
-
-def test_cinic10_that_is_not_there_or_lacks_a_class(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"CINIC-10's folders train and test are in none of[\s\S]*datashare.ed.ac.uk"):
-        load_dataset("cinic10", tmp_path)
-    write_images(tmp_path, "train", dict.fromkeys(cinic10.CLASSES[:9], 1))
-    write_images(tmp_path, "test", {"ship": 1})
-    with pytest.raises(DataError, match=r"train has no folder truck"):
-        load_dataset("cinic10", tmp_path, verify=False)
-
-
-# Tiny ImageNet
-
-WNIDS = ("n02124075", "n01443537", "n04067472")
-
-
-def tiny(root: Path, size: int = 64) -> Path:
-    folder = root / "tiny-imagenet-200"
-    for number, wnid in enumerate(sorted(WNIDS)):
-        images = folder / "train" / wnid / "images"
-        images.mkdir(parents=True)
-        for index, array in enumerate(pixels(2, size, size, 3, seed=number)):
-            (images / f"{wnid}_{index}.JPEG").write_bytes(image_bytes(array, "JPEG"))
-        (folder / "train" / wnid / f"{wnid}_boxes.txt").write_text(f"{wnid}_0.JPEG\t0\t0\t62\t62\n")
-    (folder / "train" / WNIDS[0] / "images" / f"{WNIDS[0]}_1.JPEG").write_bytes(
-        image_bytes(pixels(1, size, size)[0], "JPEG")
-    )
-    (folder / "val" / "images").mkdir(parents=True)
-    lines = []
-    for index in range(6):
-        (folder / "val" / "images" / f"val_{index}.JPEG").write_bytes(
-            image_bytes(pixels(1, size, size, 3, seed=100 + index)[0], "JPEG")
-        )
-        lines.append(f"val_{index}.JPEG\t{WNIDS[index % 3]}\t0\t32\t44\t62\n")
-    (folder / "val" / "val_annotations.txt").write_text("".join(lines))
-    (folder / "wnids.txt").write_text("\n".join(WNIDS) + "\n")
-    (folder / "words.txt").write_text(
-        "n01443537\tgoldfish, Carassius auratus\nn02124075\tcat, Egyptian cat\nn04067472\tcat\nn09999999\tother\n"
-    )
-    (folder / "test" / "images").mkdir(parents=True)
-    return folder
-
-
-def test_tiny_imagenet_is_tested_on_its_validation_images(tmp_path: Path) -> None:
-    folder = tiny(tmp_path)
-    data = load_dataset("tiny-imagenet", tmp_path, verify=False)
-    assert data.train.images.shape == (6, 3, 64, 64)
-    assert data.train.labels.tolist() == [0, 0, 1, 1, 2, 2]
-    assert data.classes == ("goldfish", "cat (n02124075)", "cat (n04067472)")
-    assert data.test.labels.tolist() == [1, 0, 2, 1, 0, 2]
-    assert (data.flip, data.crop_padding) == (True, 8)
-    with Image.open(folder / "val" / "images" / "val_4.JPEG") as image:
-        assert np.array_equal(data.test.images[4].permute(1, 2, 0).numpy(), np.asarray(image))
-    assert data.train.images[3].float().std(0).max() == 0, "a grey image among RGB ones"
-
-
-def test_tiny_imagenet_may_be_resized(tmp_path: Path) -> None:
-    tiny(tmp_path)
-    data = load_dataset("tiny-imagenet", tmp_path, verify=False, image_size=32)
-    assert (data.train.images.shape[2:], data.crop_padding) == ((32, 32), 4)
-
-
-def zipped(root: Path, *, twice: str = "", without: str = "") -> Path:
-    folder = tiny(root)
-    path = root / "tiny-imagenet-200.zip"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("../evil.txt", "x")
-        archive.writestr("/tmp/evil.txt", "x")
-        for file in sorted(folder.rglob("*")):
-            name = file.relative_to(root).as_posix()
-            if without and name.endswith(without):
-                continue
-            archive.write(file, name)
-            if twice and name.endswith(twice):
-                archive.write(file, name)
-    folder.rename(root / "away")
-    return path
-
-
-def test_the_zip_archive_is_read_in_place(tmp_path: Path) -> None:
-    zipped(tmp_path)
-    archived = load_dataset("tiny-imagenet", tmp_path, verify=False)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["away", "tiny-imagenet-200.zip"]
-    folder = load_dataset("tiny-imagenet", tmp_path / "away", verify=False)
-    assert torch.equal(archived.train.images, folder.train.images)
-    assert torch.equal(archived.test.labels, folder.test.labels)
-
-
-def test_zip_archives_that_are_damaged_are_named(tmp_path: Path) -> None:
-    path = zipped(tmp_path)
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(DataError, match=r"tiny-imagenet-200.zip cannot be read"):
-        load_dataset("tiny-imagenet", tmp_path, verify=False)
-    place = whole.index(b"JFIF") + 200
-    path.write_bytes(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
-    with pytest.raises(DataError, match=r"zip:tiny-imagenet-200/.*JPEG cannot be read: Bad CRC"):
-        load_dataset("tiny-imagenet", tmp_path, verify=False)
-
-
-@pytest.mark.filterwarnings("ignore:Duplicate name")
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"twice": "val_2.JPEG"}, r"val/images/val_2.JPEG is in the archive twice"),
-        ({"without": "val_2.JPEG"}, r"val/images/val_2.JPEG is not there, but val/val_annotations.txt lists it"),
-        ({"without": "words.txt"}, r"words.txt is not in the archive"),
-    ],
-)
-def test_zip_archives_that_lack_or_repeat_a_file(tmp_path: Path, change: dict[str, str], message: str) -> None:
-    zipped(tmp_path, **change)
-    with pytest.raises(DataError, match=message):
-        load_dataset("tiny-imagenet", tmp_path, verify=False)
-
-
-@pytest.mark.parametrize(
-    ("file", "old", "new", "message"),
-    [
-        ("wnids.txt", "n04067472", "n01443537", "wnids.txt lists n01443537 twice"),
-        ("wnids.txt", "n04067472", "n00000001", "train has no folder n00000001, which wnids.txt lists"),
-        ("wnids.txt", "n04067472\n", "", "train has a class 'n04067472'"),
-        ("val/val_annotations.txt", "n04067472", "n00000001", "gives val_2.JPEG the class 'n00000001'"),
-        ("val/val_annotations.txt", "val_1.JPEG", "val_0.JPEG", "lists val_0.JPEG twice"),
-        ("val/val_annotations.txt", "val_1.JPEG", "../../x.JPEG", "x.JPEG is not there"),
-    ],
-)
-def test_listings_that_do_not_fit_are_named(tmp_path: Path, file: str, old: str, new: str, message: str) -> None:
-    path = tiny(tmp_path) / file
-    path.write_text(path.read_text().replace(old, new))
-    with pytest.raises(DataError, match=message):
-        load_dataset("tiny-imagenet", tmp_path, verify=False)
-
-
-def test_tiny_imagenet_asks_for_the_published_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tiny(tmp_path)
-    with pytest.raises(DataError, match=r"wnids.txt lists 3 classes, not 200"):
-        load_dataset("tiny-imagenet", tmp_path)
-    monkeypatch.setattr(tiny_imagenet, "_CLASSES", 3)
-    with pytest.raises(DataError, match=r"tiny-imagenet-200/train: the class 'n01443537' has 2 images; 500 are"):
-        load_dataset("tiny-imagenet", tmp_path)
-    with pytest.raises(DataError, match=r"Tiny ImageNet's files are in none of[\s\S]*tiny-imagenet-200.zip"):
-        load_dataset("tiny-imagenet", tmp_path / "nowhere")
 
 
 # What all share

@@ -58,6 +58,12 @@ def test_what_is_left_out_changes_nothing(load) -> None:
             "must be 'symmetric' or 'asymmetric'",
         ),
         ("{dataset: cifar100, train_samples: 99}", "data.train_samples", "must be >= 100, one image of each class"),
+        ("{dataset: cifar10, include_valid: true}", "data.include_valid", "only cinic10 has a folder valid"),
+        (
+            "{dataset: cinic10, include_valid: true, train_samples: 162001}",
+            "data.train_samples",
+            "only 162000 training images are left after validation_fraction 0.1",
+        ),
         (
             "{dataset: cifar10, train_samples: 45001}",
             "data.train_samples",
@@ -82,6 +88,14 @@ def test_sizes_are_not_judged_where_they_are_not_known(load, data: str) -> None:
 def test_what_changes_the_images_or_labels_changes_experiment_and_teacher(values: dict) -> None:
     assert load_spec(BASE, values).hash != load_spec(BASE).hash
     assert teacher_key(load_spec(BASE, values)) != teacher_key(load_spec(BASE))
+
+
+def test_training_on_valid_makes_another_experiment_and_teacher() -> None:
+    one, other = (load_spec(BASE | {"data": {"dataset": "cinic10", "include_valid": on}}) for on in (False, True))
+    assert one.hash == load_spec(BASE | {"data": {"dataset": "cinic10"}}).hash != other.hash
+    assert teacher_key(one) != teacher_key(other)
+    assert one.data.source != other.data.source
+    assert (one.data.training_images(), other.data.training_images()) == (81_000, 162_000)
 
 
 def test_downloading_changes_neither() -> None:
