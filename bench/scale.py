@@ -20,6 +20,7 @@ import os
 import platform
 import resource
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -166,8 +167,8 @@ def no_sampler(arm: object, drawn: int) -> Any:
 
 
 def agenda(count: int) -> float:
-    """CPU seconds for the agenda to hand out a trial and take in its result, after so many."""
-    plan = make_plan(load_spec(SPEC, {"search.num_samples": count + HUNDRED}))
+    """CPU seconds for the agenda to hand out a trial and take in its result, the last hundred of so many."""
+    plan = make_plan(load_spec(SPEC, {"search.num_samples": count}))
     mine = Agenda(plan, no_sampler, {}, ())
 
     def one() -> None:
@@ -175,7 +176,7 @@ def agenda(count: int) -> float:
         assert trial is not None
         mine.finish(Record(trial, Status.FINISHED, {"val/acc1": 1.0}, epochs=1))
 
-    for _ in range(count):
+    for _ in range(count - HUNDRED):
         one()
     return cpu(one, HUNDRED)
 
@@ -300,20 +301,26 @@ def alone(function: Callable[..., Any], *arguments: Any) -> Any:
 
 def measure(quick: bool, uri: str | None) -> dict[str, Any]:
     """All figures, in seconds, MB and bytes a second."""
-    counts = [100, 1000] if quick else [100, 1000, 10_000]
-    return {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
-        "trials": alone(trials, 100 if quick else 1000),
-        "result_alone": alone(results, 100 if quick else 1000, "1"),
-        "result_together": alone(results, 200 if quick else 3000, "1000"),
-        "wait_cpu_s": alone(waiting, [1, 100, 1000]),
-        "driver_cpu_s": alone(driver_alone, 100 if quick else 1000),
-        "agenda_cpu_s": {str(count): alone(agenda, count) for count in counts},
-        "sampler_cpu_s": alone(sampler, [50, 100] if quick else [100, 1000]),
-        "journal_s": alone(journal, 50 if quick else 500),
-        "tracking": {"store": "server" if uri else "sqlite", **alone(tracking, uri, 5 if quick else 30)},
-        "reads_bytes_per_s": {str(classes): alone(reads, classes) for classes in (100, 1000)},
+    calls: dict[str, list[Any]] = {
+        "trials": [trials, 100 if quick else 1000],
+        "result_alone": [results, 100 if quick else 500, "1"],
+        "result_together": [results, 200 if quick else 1000, "1000"],
+        "wait_cpu_s": [waiting, [1, 100, 1000]],
+        "driver_cpu_s": [driver_alone, 100 if quick else 1000],
+        "sampler_cpu_s": [sampler, [50, 100] if quick else [100, 1000]],
+        "journal_s": [journal, 50 if quick else 500],
+        "tracking": [tracking, uri, 5 if quick else 20],
     }
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    figures: dict[str, Any] = {"machine": machine}
+    for name, (function, *arguments) in calls.items():
+        print(f"measuring {name}", file=sys.stderr, flush=True)
+        figures[name] = alone(function, *arguments)
+    figures["tracking"]["store"] = "server" if uri else "sqlite"
+    counts = [100, 1000] if quick else [100, 1000, 10_000]
+    figures["agenda_cpu_s"] = {str(count): alone(agenda, count) for count in counts}
+    figures["reads_bytes_per_s"] = {str(classes): alone(reads, classes) for classes in (100, 1000)}
+    return figures
 
 
 def report(figures: dict[str, Any]) -> list[str]:
