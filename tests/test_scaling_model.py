@@ -22,6 +22,7 @@ MEASURED: dict[str, Any] = {
     "tracking": {
         "store": "sqlite",
         "trial_wall_s": 0.05,
+        "trial_cpu_s": 0.02,
         "epoch_alone_wall_s": 0.010,
         "epoch_alone_cpu_s": 0.005,
         "epoch_together_wall_s": 0.001,
@@ -49,7 +50,8 @@ def test_loads_are_rates_times_costs(model: ModuleType) -> None:
     assert seen.hours == pytest.approx(10 * 240 * 10 / 3600)
     ends = 100 / 240
     wait = 0.001 / 999 * 1000
-    assert seen.driver == pytest.approx(100 * (0.003 + wait + 0.005) + ends * 0.03)
+    assert seen.driver == pytest.approx(100 * (0.003 + wait) + ends * (0.03 - 0.02))
+    assert seen.driver_logging == pytest.approx(100 * (0.003 + wait + 0.005) + ends * 0.03)
     assert seen.driver_together == pytest.approx(100 * 0.002 + ends * 0.03)
     assert seen.tracking == pytest.approx(100 * 0.010 + ends * 0.05)
     assert seen.logits_gb_per_s_node == pytest.approx(8 * 0.01 / 10)
@@ -68,7 +70,7 @@ def test_a_store_that_keeps_up_when_epochs_go_together_is_late_and_no_later(mode
 def test_the_shortest_epoch_is_where_the_load_is_what_was_asked_for(model: ModuleType) -> None:
     for gpus in (10, 1000):
         scenario = replace(model.Scenario(), gpus=gpus)
-        for field in ("driver", "driver_together", "tracking", "tracking_floor"):
+        for field in ("driver", "driver_logging", "driver_together", "tracking", "tracking_floor"):
             seconds = model.shortest_epoch(MEASURED, scenario, field)
             assert getattr(model.predict(MEASURED, scenario, seconds), field) == pytest.approx(0.7)
 
