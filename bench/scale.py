@@ -267,17 +267,23 @@ def tracked(uri: str, folder: Path, trials: int, epochs: int) -> tuple[float, fl
 
 
 def reads(classes: int) -> float:
-    """Bytes a second that batches of 64 random rows of stored logits give, from a mapped file that is in memory."""
+    """Bytes a second at which an epoch opens a stored view, checks it and takes batches of 64 random rows."""
     import torch
+
+    from orchestrator.data.bundle import Bundle, read_bundle, write_bundle
 
     rows = 50_000
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "logits.bin"
-        path.write_bytes(torch.randn(rows, classes).half().numpy().tobytes())
-        stored = torch.from_file(str(path), shared=True, size=rows * classes, dtype=torch.float16).view(rows, classes)
-        order = torch.randperm(rows).split(64)
-        passes = [cpu(lambda: [stored[batch].float() for batch in order], 1) for _ in range(5)]
-    return rows * classes * 2 / statistics.median(passes)
+        path = Path(folder) / "view"
+        write_bundle(path, Bundle({"logits": torch.randn(rows, classes).half()}, {}))
+
+        def epoch() -> None:
+            view = read_bundle(path)
+            assert view is not None
+            for batch in torch.randperm(rows).split(64):
+                view.tensors["logits"][batch].float()
+
+        return rows * classes * 2 / statistics.median(cpu(epoch, 1) for _ in range(5))
 
 
 def cpu(call: Callable[[], object], times: int) -> float:
