@@ -371,6 +371,8 @@ def _training_run(
             precision,
             training.gradient_clip,
             precision_reason=reason,
+            accumulation=training.accumulation,
+            compile=training.compile,
         ),
         TrainingData(train, splits.val, dataset.mean, dataset.std, augmentation, views),
         teacher=teacher,

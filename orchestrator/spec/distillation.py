@@ -269,3 +269,13 @@ class DistillationSpec(Section):
             for name, value in found.items()
             if value != usual[name]
         }
+
+    @property
+    def relating_samples(self) -> str:
+        """The first built-in method that relates the samples of a batch to each other, by its field; "" without any."""
+        if self.kd_weight > 0 and self.temperature.method in ("flsw", "cwsm"):
+            return f"temperature.method {self.temperature.method}"
+        if self.kd_weight > 0 and self.loss.method == "dist":
+            return "loss.method dist"
+        related = [feature.method for feature in self.features if feature.method in ("sp", "rkd", "pkt", "crd")]
+        return f"the feature loss {related[0]}" if related else ""

@@ -120,6 +120,14 @@ class RunSpec(Section):
             raise broken_rule("scheme.method", rule, "ensemble")
         return self
 
+    @model_validator(mode="after")
+    def _parts_are_enough(self) -> Self:
+        parts = self.training.accumulation
+        if parts > 1 and (needing := self.distillation.relating_samples):
+            rule = f"must be 1 with {needing}, which needs a whole batch at once; more workers can share one"
+            raise broken_rule("training.accumulation", rule, parts)
+        return self
+
     @property
     def needs_teacher(self) -> bool:
         """Whether a finished network is learnt from."""

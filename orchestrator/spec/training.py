@@ -82,6 +82,17 @@ class TrainingSpec(Section):
     precision: Literal["auto", "float32", "bf16"] = Field(
         "auto", description="Arithmetic of the networks; the loss is always float32."
     )
+    accumulation: int = Field(
+        1,
+        ge=1,
+        description="Parts that a batch is taken in, one after the other, where it is too large for the memory; batch "
+        "norms see one part. Not with dist, dynamic temperatures and feature losses that relate samples to each other.",
+    )
+    compile: bool = Field(
+        False,
+        description="Compile the networks with torch.compile: minutes of start-up for faster steps on a GPU. Networks "
+        "whose layers a feature loss reads are not compiled.",
+    )
     gradient_clip: float | None = Field(None, gt=0, description="Largest L2 norm of the gradient; unset: no limit.")
     checkpoint_interval_s: float = Field(
         10.0, ge=0, description="Seconds between checkpoints, taken at the end of an epoch; 0: every epoch."

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 from orchestrator import names
 from orchestrator.data import Augmentation, Images, normalise
 from orchestrator.data.views import View, Views
-from orchestrator.distillation.batch import Batch, Mix
+from orchestrator.distillation.batch import Batch, Mix, Workers
 from orchestrator.distillation.criterion import Criterion, CriterionOutput
 from orchestrator.distillation.features import FeatureTerm
 from orchestrator.errors import CheckpointError, DataError, DivergenceError
@@ -30,6 +30,7 @@ from orchestrator.training.learner import Learner, idle_norms
 from orchestrator.training.meter import EpochMeter
 from orchestrator.training.optim import Schedule
 from orchestrator.training.precision import Precision, autocast
+from orchestrator.training.process import require_compiler
 from orchestrator.training.stopping import StopSignal
 from orchestrator.training.world import SINGLE, World
 
@@ -46,13 +47,17 @@ class TrainingSettings:
     precision: Precision = "float32"
     gradient_clip: float | None = None
     """Largest L2 norm of the gradient."""
+    accumulation: int = 1
+    """Parts that a batch is taken in, one after the other; their gradients add up to one step."""
+    compile: bool = False
+    """Whether networks whose layers no feature loss reads are compiled."""
     eval_every: int = 1
     """Epochs between validations; the last epoch always ends with one."""
     precision_reason: str = "asked for"
     """Why it is this precision, for people."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "eval_every"):
+        for name in ("epochs", "batch_size", "accumulation", "eval_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or above, not {getattr(self, name)}")
         if self.gradient_clip is not None and self.gradient_clip <= 0:
@@ -76,6 +81,21 @@ class TrainingData:
         for name in ("train", "val"):
             if len(getattr(self, name)) == 0:
                 raise DataError(f"there are no {name} images")
+
+
+@dataclass(frozen=True)
+class Step:
+    """What all parts of one update have in common."""
+
+    number: int
+    """In its epoch, from 1."""
+    samples: int
+    """Of all parts and processes."""
+    progress: float
+    """Epochs trained so far, fractions included."""
+    view: View
+    stored: Tensor | None
+    """The teacher's logits of all samples of the view, [N, C], where it is not run."""
 
 
 class TrainingRun:
@@ -126,6 +146,11 @@ class TrainingRun:
         # Faster at every size measured, 8 x 8 up; batches follow the weights' layout of their own accord.
         for network in filter(None, (self.student, self.teacher, *peers)):
             network.to(memory_format=torch.channels_last)
+        if settings.compile:
+            require_compiler(world.device)
+            # Compiled code would pass over the hooks that read layers.
+            for network in peers if features else (student, *peers):
+                network.compile()
         learner = Learner(student, features, peers)
         self._connectors, self._peers = learner.features, learner.peers
         # Running statistics are shared before each validation instead of in every step.
@@ -179,7 +204,7 @@ class TrainingRun:
                 # Taken at the step's middle, neither a warm-up's first nor a cosine's last step is idle.
                 progress = epoch + (step + 0.5) / len(batches)
                 rate = self._set_rate(progress)
-                self._step(batch, view, stored, progress, meter)
+                self._step(batch, Step(step + 1, len(batch), progress, view, stored), meter)
         metrics = meter.read(self.trial, epoch + 1)
         self.temperatures = meter.histogram(*self.criterion.temperature.bounds)
         metrics[names.LEARNING_RATE] = rate
@@ -215,22 +240,33 @@ class TrainingRun:
         except (KeyError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"{self.trial}: the checkpoint does not fit the run: {error}") from error
 
-    def _step(self, batch: Tensor, view: View, stored: Tensor | None, progress: float, meter: EpochMeter) -> None:
-        """One update from the samples `batch`, int64 [B], of which this process takes its share.
+    def _step(self, batch: Tensor, step: Step, meter: EpochMeter) -> None:
+        """One update from the samples `batch`, int64 [B]."""
+        settings, learner = self.settings, self._learner
+        *parts, last = (part for part in batch.tensor_split(settings.accumulation) if len(part))
+        workers = self.world.part_workers(len(batch)) if parts else self.world.workers(len(batch))
+        with learner.no_sync() if isinstance(learner, DistributedDataParallel) else nullcontext():
+            for part in parts:
+                self._add_gradients(part, step, workers, meter)
+        self._add_gradients(last, step, workers, meter)
+        if settings.gradient_clip is not None:
+            nn.utils.clip_grad_norm_(learner.parameters(), settings.gradient_clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
 
-        `stored` are the teacher's logits of all samples of the view, [N, C], where it is not run.
-        """
-        settings, world, train = self.settings, self.world, self.data.train
-        start, end = world.share(len(batch))
-        indices = batch[start:end]
+    def _add_gradients(self, samples: Tensor, step: Step, workers: Workers, meter: EpochMeter) -> None:
+        """Forward and backward of `samples`, int64 [B], of which this process takes its share."""
+        settings, world, train, progress = self.settings, self.world, self.data.train, step.progress
+        start, end = world.share(len(samples))
+        indices = samples[start:end]
         target = train.labels.index_select(0, indices)
-        images, partners = self.data.augmentation.batch(train, indices, seed=view.seed, view=view.number)
+        images, partners = self.data.augmentation.batch(train, indices, seed=step.view.seed, view=step.view.number)
         mix = None if partners is None else Mix(partners.labels, partners.share)
         inputs = normalise(images, self.data.mean, self.data.std)
-        part = Batch(target, indices, self.epoch, settings.seed, mix, world.workers(len(batch)))
+        part = Batch(target, indices, self.epoch, settings.seed, mix, workers)
         logits_teacher, features_teacher = self._taught(inputs)
-        if stored is not None:
-            logits_teacher = stored.index_select(0, indices).float()
+        if step.stored is not None:
+            logits_teacher = step.stored.index_select(0, indices).float()
         with autocast(settings.precision, world.device), nullcontext() if start < end else idle_norms(self._learner):
             (logits, *logits_peers), feature_losses = self._learner(inputs, features_teacher, part)
         if not self.criterion.needs_teacher:
@@ -243,17 +279,17 @@ class TrainingRun:
         for term in self.features:
             total = total + term.weight_at(progress) * feature_losses[term.method]
         total.backward()
-        if settings.gradient_clip is not None:
-            nn.utils.clip_grad_norm_(self._learner.parameters(), settings.gradient_clip)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        meter.add(output, logits, target, total, feature_losses)
+        meter.add((step.number, step.samples), output, logits, target, total, feature_losses)
 
     def _frozen(self, teacher: nn.Module) -> Tap:
         """The teacher as it runs: where it is large without its batch norms, see `folded`."""
         layers = [layer for term in self.features for layer in term.teacher_layers]
         example = torch.zeros(1, *self.data.train.images.shape[1:], device=self.world.device)
-        return Tap(folded(teacher, example, layers), layers)
+        frozen = folded(teacher, example, layers)
+        if self.settings.compile and not layers:
+            # Not in place: other runs use the same teacher.
+            frozen = cast(nn.Module, torch.compile(frozen))
+        return Tap(frozen, layers)
 
     def _taught(self, inputs: Tensor) -> tuple[Tensor | None, dict[str, Tensor]]:
         """The teacher's logits, float32 [B, C], and its features by layer; nothing without one."""

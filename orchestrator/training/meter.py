@@ -34,7 +34,7 @@ class EpochMeter:
         self._world = world
         self._features = tuple(features)
         self._names: tuple[str, ...] = ()
-        self._batch_sizes: list[int] = []
+        self._steps: list[tuple[int, int]] = []
         self._losses: list[Tensor] = []
         self._correct: list[Tensor] = []
         self._temperatures: list[Tensor] = []
@@ -42,14 +42,20 @@ class EpochMeter:
         self._flags: dict[str, list[Tensor]] = {}
 
     def add(
-        self, output: CriterionOutput, logits: Tensor, target: Tensor, total: Tensor, features: Mapping[str, Tensor]
+        self,
+        step: tuple[int, int],
+        output: CriterionOutput,
+        logits: Tensor,
+        target: Tensor,
+        total: Tensor,
+        features: Mapping[str, Tensor],
     ) -> None:
-        """Record this process's part of a batch.
+        """Record what this process has of a step, or of a part of it; the losses of all add up to the step's.
 
-        The criterion's output, logits [B, C], labels [B], the loss that was differentiated, and the unweighted
-        feature losses by method.
+        The step's number from 1 and the samples that it has in all; the criterion's output, logits [B, C], labels [B],
+        the loss that was differentiated, and the unweighted feature losses by method.
         """
-        self._batch_sizes.append(len(target))
+        self._steps.append(step)
         self._names = (*_LOSSES, *map(names.loss_metric, (*output.terms, *self._features)))
         self._losses += [total.detach(), output.loss_ce, output.loss_kd, *output.terms.values()]
         self._losses += [features[method].detach() for method in self._features]
@@ -72,21 +78,21 @@ class EpochMeter:
         Raises `DivergenceError` naming `trial`, `epoch` (from 1) and the first step whose loss is not finite.
         """
         device = self._losses[0].device
-        weights = torch.tensor(self._batch_sizes, dtype=torch.float64, device=device)
+        weights = torch.tensor([samples for _, samples in self._steps], dtype=torch.float64, device=device)
         # A process's losses are its addends of the batch's, times the processes.
         losses = torch.stack(self._losses).view(-1, len(self._names)).double() / self._world.size
         counts = torch.stack(
             [
-                weights.sum(),
+                weights.new_tensor(sum(map(len, self._correct))),
                 *(torch.cat(flags).sum().double() for flags in (self._correct, *self._flags.values())),
             ]
         )
         losses, counts = self._world.sum(losses), self._world.sum(counts)
-        losses = losses * self._world.sum(weights)[:, None]
+        losses = losses * weights[:, None]
 
         diverged = (~losses.isfinite().all(1)).nonzero()
         if len(diverged):
-            raise DivergenceError(f"{trial}: the training loss", epoch=epoch, step=int(diverged[0]) + 1)
+            raise DivergenceError(f"{trial}: the training loss", epoch=epoch, step=self._steps[int(diverged[0])][0])
         samples, correct, *flag_counts = counts.tolist()
         metrics = dict(zip(self._names, (losses.sum(0) / samples).tolist(), strict=True))
         metrics[names.TRAIN_ACC1] = 100 * correct / samples

@@ -5,11 +5,26 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import sys
+from functools import cache
 
 import torch
 
+from orchestrator.errors import ResourceError, first_line
+
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _KEPT_BYTES = 2**30
+
+
+@cache
+def require_compiler(device: torch.device) -> None:
+    """Raises `ResourceError` where `torch.compile` does not work, as without a C++ compiler."""
+    try:
+        torch.compile(lambda values: values.sin() + 1)(torch.zeros(8, device=device))
+    except (OSError, RuntimeError) as error:
+        raise ResourceError(
+            f"training.compile is true, but torch cannot compile for {device}: {first_line(error)}",
+            hint="install g++ for a processor or a matching Triton for a GPU, or set training.compile to false",
+        ) from error
 
 
 def prepare_process(threads: int) -> None:

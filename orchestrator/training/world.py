@@ -10,6 +10,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from orchestrator.distillation.batch import ALONE, Workers
+from orchestrator.errors import UsageError
 
 _CPU = torch.device("cpu")
 
@@ -61,6 +62,14 @@ class World:
         """How a batch of `count` samples is spread over the processes, by `share`."""
         return ALONE if self.size == 1 else _Sharing(self, count)
 
+    def part_workers(self, count: int) -> Workers:
+        """How a part of a batch of `count` samples is spread, where the other parts have passes of their own.
+
+        Its `share_of_mean` are addends of the whole batch's mean; `mean` and `gather`, which would need all parts
+        at once, raise `UsageError`.
+        """
+        return _Part(self, count)
+
     def share_buffers(self, model: nn.Module) -> None:
         """Give all processes the buffers of rank 0: running statistics are each process's own until then."""
         if self.size > 1:
@@ -90,6 +99,23 @@ class _Sharing(Workers):
         shares = [World(rank, self.count).share(self._batch_size) for rank in range(self.count)]
         gathered: Tensor = _Gather.apply(values, shares, self._world.rank)
         return gathered
+
+
+class _Part(_Sharing):
+    """A part of a batch whose other parts have their own passes: losses add up, and nothing else is known of them."""
+
+    def mean(self, values: Tensor) -> Tensor:
+        raise _whole_batch_needed()
+
+    def gather(self, values: Tensor) -> Tensor:
+        raise _whole_batch_needed()
+
+
+def _whole_batch_needed() -> UsageError:
+    return UsageError(
+        "a loss or a temperature relates all samples of a batch to each other, and they come in parts",
+        hint="set training.accumulation to 1; more workers share a batch without such a limit",
+    )
 
 
 class _Gather(torch.autograd.Function):

@@ -56,6 +56,18 @@ student: {model: resnet8}
             6,
             "must be false where momentum is 0",
         ),
+        (
+            "training:\n  accumulation: 2\ndistillation:\n  temperature: {method: flsw}\n",
+            "training.accumulation",
+            6,
+            "must be 1 with temperature.method flsw, which needs a whole batch at once; more workers can share one",
+        ),
+        (
+            "training: {accumulation: 4}\ndistillation: {features: [{method: rkd, weight: 1}]}\n",
+            "training.accumulation",
+            5,
+            "must be 1 with the feature loss rkd, which needs a whole batch at once; more workers can share one",
+        ),
         ("search:\n  metric: val/loss\n", "search.mode", 5, "must be min for metric val/loss"),
         (
             "search:\n  space:\n    training.epochs: {type: randint, low: 3,\n      high: 3}\n",

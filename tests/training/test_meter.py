@@ -17,11 +17,11 @@ def epoch_of(loss: LogitLoss, sizes: tuple[int, ...] = (6, 6, 1)) -> tuple[dict[
     """The meter's reading, each batch's loss_kd, and the share of samples that agree, in percent."""
     criterion = Criterion(0.3, 0.7, ConstantTemperature(4), ProbabilityShift(), loss)
     meter, losses, agreeing = EpochMeter(SINGLE), [], 0
-    for size in sizes:
+    for step, size in enumerate(sizes, start=1):
         student, teacher = torch.randn(2, size, CLASSES)
         target = torch.zeros(size, dtype=torch.int64)
         output = criterion(student, teacher, target)
-        meter.add(output, student, target, output.total, {})
+        meter.add((step, size), output, student, target, output.total, {})
         losses.append(output.loss_kd.item())
         agreeing += sum(int(a) == int(b) for a, b in zip(student.argmax(1), teacher.argmax(1), strict=True))
     return meter.read("trial", 1), losses, 100 * agreeing / sum(sizes)

@@ -13,17 +13,24 @@ from orchestrator.data import Augmentation
 from orchestrator.distillation.correlation import Correlation
 from orchestrator.distillation.criterion import Criterion
 from orchestrator.distillation.decoupled import DecoupledKD
+from orchestrator.distillation.temperature import ConstantTemperature
 from orchestrator.errors import DivergenceError
 from orchestrator.training import World, evaluate
 
 EPOCHS = 2
 
 
+IN_PARTS = Criterion(0.3, 0.7, ConstantTemperature(4), DISTILL.adjustment)
 LOSSES = {"dkd": DecoupledKD(), "dist": Correlation(10, 10)}
 
 
 def _train(
-    world: World, lr: float = 0.05, norm: str = "group", criterion: Criterion = DISTILL, epochs: int = EPOCHS
+    world: World,
+    lr: float = 0.05,
+    norm: str = "group",
+    criterion: Criterion = DISTILL,
+    epochs: int = EPOCHS,
+    **settings: Any,
 ) -> tuple[list[dict[str, float]], dict[str, Any]]:
     run = make_run(
         network(norm=norm),
@@ -33,6 +40,7 @@ def _train(
         teacher=network(seed=5),
         data=training_data(augmentation=Augmentation(1, True)),
         world=world,
+        settings=settings,
     )
     return [without_times(run.train_epoch()) for _ in range(epochs)], run.state()
 
@@ -81,6 +89,7 @@ def _worker(rank: int, size: int, folder: str) -> None:
     result = {"history": history, "state": state, "diverged": diverged, "gathered": gathered.tolist()}
     result["workers"] = _gradient_through_workers(world)
     result["losses"] = _train_by_losses(world)
+    result["parts"] = _train(world, criterion=IN_PARTS, accumulation=3)
     result["batch_norm"] = _train(world, norm="batch")
     torch.save(result, Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()
@@ -102,14 +111,18 @@ def test_two_processes_give_the_result_of_one(tmp_path: Path) -> None:
         assert torch.equal(value, second["workers"][name])
 
     _assert_same_training_by_losses(first["losses"], _train_by_losses(World()))
+    _assert_same_training([first["parts"], second["parts"]], *_train(World(), criterion=IN_PARTS))
+    _assert_same_training([(one["history"], one["state"]) for one in (first, second)], *_train(World()))
 
-    history, state = _train(World())
-    for together, alone in zip(first["history"], history, strict=True):
+
+def _assert_same_training(several: list[Any], history: list[dict[str, float]], state: dict[str, Any]) -> None:
+    (of_first, first), (_, second) = several
+    for together, alone in zip(of_first, history, strict=True):
         assert together == pytest.approx(alone, rel=1e-3)
-    assert first["state"]["student"].keys() == state["student"].keys()
+    assert first["student"].keys() == state["student"].keys()
     for name, weight in state["student"].items():
-        torch.testing.assert_close(first["state"]["student"][name], weight, rtol=1e-3, atol=1e-4)
-        assert torch.equal(first["state"]["student"][name], second["state"]["student"][name])
+        torch.testing.assert_close(first["student"][name], weight, rtol=1e-3, atol=1e-4)
+        assert torch.equal(first["student"][name], second["student"][name])
 
 
 def _assert_same_training_by_losses(several: dict[str, Any], alone: dict[str, Any]) -> None:
