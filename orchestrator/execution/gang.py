@@ -131,7 +131,7 @@ class Gang:
                 each = f"{mine.cpus} CPU" + (f" and {mine.gpus:g} GPU" if mine.gpus else "")
                 reason = f"there is no place for {low} workers of {each} each any more"
         finally:
-            ray.get(self._hub.close.remote(key, reason))
+            ray.get(self._hub.close.remote(key, reason, left=True))
 
 
 def terms(resources: ResourcesSpec, hub: str, storage: Path) -> dict[str, Any]:

@@ -8,24 +8,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import ray
-from ray.exceptions import ActorDiedError, ActorUnavailableError
+from ray.exceptions import ActorDiedError, ActorUnavailableError, RayError
 from ray.util.placement_group import PlacementGroup, remove_placement_group
+from ray.util.state import list_jobs
+from ray.util.state.exception import RayStateApiException
 
 from orchestrator.execution.job import FAILURE, FATAL, INTERRUPTED
 
 OVER: Final = "over"
 """Key of an answer that no worker gave: why the gang has ended."""
 RESTARTS = 2
-"""Times that a trial goes on after its workers died, before it fails."""
+"""Times that an epoch is begun again after its workers died, before its trial fails."""
 GRACE_S = 3.0
 """After a stop, epochs that end within this time are completed; longer ones are left in the middle."""
 PATIENCE_S = 3.0
 """Seconds that workers get, after that, to leave an epoch; what then still runs is not waited for."""
+LEAVING_S = 20.0
+"""Seconds that the session waits for its gangs to end."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,6 @@ class Order:
 
     job: str
     """The trial, as `Job.to_json` gives it; workers that have another one drop that."""
-    trial: str
     epoch: int
     """Train until this many epochs are complete, and answer with the last one's metrics."""
     save: bool = False
@@ -58,10 +63,13 @@ class Gang:
     order: Order | None = None
     answer: dict[str, Any] | None = None
     deaths: int = 0
-    """Groups that died over the trial of the last order."""
+    """Groups of workers that died over the last order."""
     over: str | None = None
     """Why the gang has ended."""
+    left: bool = False
+    """Whether its workers have ended in good order."""
     placement: PlacementGroup | None = None
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Hub:
@@ -86,9 +94,7 @@ class Hub:
         """
         gang = self._gangs[key]
         async with gang.changed:
-            if gang.order is None or gang.order.trial != order.trial:
-                gang.deaths = 0
-            gang.order, gang.answer, gang.taken = order, None, False
+            gang.order, gang.answer, gang.taken, gang.deaths = order, None, False, 0
             gang.turn += 1
             gang.changed.notify_all()
         waiting = asyncio.ensure_future(self._until(gang, lambda: gang.answer is not None or gang.over is not None))
@@ -102,27 +108,32 @@ class Hub:
             return gang.answer
         return {INTERRUPTED: True} if gang.over is None else {OVER: gang.over}
 
-    async def close(self, key: str, reason: str) -> None:
-        """End a gang: its workers are told when they next ask, and its open order is answered with the reason."""
+    async def close(self, key: str, reason: str, *, left: bool = False) -> None:
+        """End a gang: its workers are told when they next ask, and its open order is answered with the reason.
+
+        `left` says that the workers have ended, and that nothing of the gang is there any more.
+        """
         if (gang := self._gangs.get(key)) is not None:
             async with gang.changed:
-                gang.over = gang.over or reason
+                gang.over, gang.left = gang.over or reason, gang.left or left
                 gang.changed.notify_all()
 
     async def watch(self, key: str, trial: Any) -> None:
         """Hold a call to a trial's actor, which fails when that dies: what its gang has left then goes."""
         gang = self._gangs[key]
         try:
-            while gang.over is None:
+            while not gang.left:
                 with contextlib.suppress(ActorUnavailableError):
                     await trial.alive.remote()
-                await asyncio.sleep(1)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._until(gang, lambda: gang.left), timeout=1)
         except ActorDiedError:
             await self.close(key, "the trial's process died")
-            if gang.placement is not None:
+            if gang.placement is not None and not gang.left:
                 # Its own process would have removed it, and is gone, too.
                 remove_placement_group(gang.placement)
-        self._gangs.pop(key, None)
+        del self._gangs[key]
+        gang.gone.set()
 
     # What workers call.
 
@@ -134,7 +145,7 @@ class Hub:
             if gang.order is not None and gang.answer is None and gang.taken and not grown:
                 gang.deaths += 1
                 if gang.deaths > RESTARTS:
-                    gang.answer = {FAILURE: f"its workers died {gang.deaths} times", FATAL: False}
+                    gang.answer = {FAILURE: f"its workers died {gang.deaths} times", FATAL: False, "done": True}
             gang.generation += 1
             gang.size, gang.placement, gang.working, gang.taken = size, placement, True, False
             gang.changed.notify_all()
@@ -184,14 +195,51 @@ class Hub:
             await asyncio.sleep(GRACE_S)
             self._hurry.set()
 
+    async def emptied(self) -> None:
+        """Wait until every gang has ended, or died with its trial's actor."""
+        for gang in list(self._gangs.values()):
+            await gang.gone.wait()
+
     async def _until(self, gang: Gang, condition: Callable[[], bool]) -> None:
         async with gang.changed:
             await gang.changed.wait_for(condition)
 
 
-def start_hub(name: str) -> Any:
-    """A hub on this node, found by its name for as long as this process lives."""
-    node = ray.get_runtime_context().get_node_id()
-    # Workers of several gangs wait in it, each with two calls.
-    options = {"num_cpus": 0, "max_concurrency": 10_000, "max_restarts": -1}
-    return ray.remote(Hub).options(name=name, label_selector={"ray.io/node-id": node}, **options).remote()
+@contextmanager
+def serving_hub() -> Iterator[tuple[str, Any]]:
+    """A hub on this node, under the name by which others find it; at the end the gangs have left nothing behind."""
+    name, node = f"orchestrator-{uuid.uuid4().hex}", ray.get_runtime_context().get_node_id()
+    shared = _coordinator() is not None
+    # Many workers wait in it, each with two calls.
+    hub = (
+        ray.remote(Hub)
+        .options(
+            name=name, num_cpus=0, max_concurrency=10_000, max_restarts=-1, label_selector={"ray.io/node-id": node}
+        )
+        .remote()
+    )
+    try:
+        yield name, hub
+    finally:
+        with contextlib.suppress(RayError):
+            ray.get(hub.emptied.remote(), timeout=LEAVING_S)
+        ray.kill(hub)
+        if not shared and (coordinator := _coordinator()) is not None and _alone():
+            ray.kill(coordinator)
+
+
+def _coordinator() -> Any:
+    """What Ray Train leaves on a cluster: an actor of Ray's that all jobs share; None where there is none."""
+    try:
+        return ray.get_actor("AutoscalingCoordinator", namespace="AutoscalingCoordinator")
+    except ValueError:
+        return None
+
+
+def _alone() -> bool:
+    """Whether no other job runs on the cluster."""
+    try:
+        return len(list_jobs(filters=[("status", "=", "RUNNING")])) <= 1
+    except (RayStateApiException, ConnectionError):
+        # Only a Ray without a dashboard, which is one program's own, cannot be asked.
+        return True

@@ -33,8 +33,6 @@ from orchestrator.tracking.runs import source_tags
 if TYPE_CHECKING:
     from orchestrator.execution.driver import Driver
 
-HEAD_NODE = "node:__internal_head__"
-"""Ray's resource that the node of its control plane has, once."""
 HOW_TO_REPEAT = "Repeat it with `orchestrator run spec.yaml`; the spec is an artifact of this run."
 
 
@@ -138,10 +136,8 @@ def _run_trials(driver: Driver, cluster: Machine, interrupt: Interrupt) -> None:
     from ray import tune
 
     from orchestrator.execution.driver import AgendaSearcher, DriverCallback, InterruptStopper
-    from orchestrator.execution.gang import terms
-    from orchestrator.execution.hub import start_hub
     from orchestrator.execution.scheduler import VariantScheduler, relive, variant_schedulers
-    from orchestrator.execution.trial import DistillationTrainable, GangTrainable
+    from orchestrator.execution.trial import actors_for
 
     plan, agenda, folder = driver.plan, driver.agenda, driver.folder
     spec = plan.spec
@@ -157,47 +153,36 @@ def _run_trials(driver: Driver, cluster: Machine, interrupt: Interrupt) -> None:
     driver.watcher.on_plan(plan, agenda.records, concurrency)
     storage = folder.path / "ray"
     shutil.rmtree(storage, ignore_errors=True)
-    resources, told = spec.resources, lambda: None
-    if resources.workers == (1, 1):
-        trainable = tune.with_resources(
-            DistillationTrainable, {"cpu": resources.cpus_per_worker, "gpu": resources.gpus_per_worker}
+    with actors_for(spec.resources, storage) as actors:
+        driver.gang = actors.gang
+        tuner = tune.Tuner(
+            actors.trainable,
+            tune_config=tune.TuneConfig(
+                search_alg=AgendaSearcher(driver),
+                scheduler=VariantScheduler(schedulers, driver.trial_of, driver.history),
+                num_samples=-1,
+                max_concurrent_trials=concurrency,
+                reuse_actors=True,
+                trial_name_creator=lambda trial: trial.trial_id,
+                trial_dirname_creator=lambda trial: trial.trial_id,
+            ),
+            run_config=tune.RunConfig(
+                name="session",
+                storage_path=str(storage),
+                verbose=0,
+                callbacks=[DriverCallback(driver)],
+                stop=InterruptStopper(interrupt, actors.stop),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                # The driver starts dead trials again. Tune would not where a reused actor died between two trials.
+                failure_config=tune.FailureConfig(max_failures=0),
+            ),
         )
-    else:
-        # The workers' resources are Ray Train's to take. The trial's own actor needs none; it stays on the node
-        # that has the driver's Ray, so that the loss of any other one costs it no more than its workers.
-        trainable = tune.with_resources(GangTrainable, tune.PlacementGroupFactory([{HEAD_NODE: 0.001}]))
-        name = f"orchestrator-{uuid.uuid4().hex}"
-        hub = start_hub(name)
-        told = hub.stop.remote
-        driver.gang = terms(resources, name, storage)
-    tuner = tune.Tuner(
-        trainable,
-        tune_config=tune.TuneConfig(
-            search_alg=AgendaSearcher(driver),
-            scheduler=VariantScheduler(schedulers, driver.trial_of, driver.history),
-            num_samples=-1,
-            max_concurrent_trials=concurrency,
-            reuse_actors=True,
-            trial_name_creator=lambda trial: trial.trial_id,
-            trial_dirname_creator=lambda trial: trial.trial_id,
-        ),
-        run_config=tune.RunConfig(
-            name="session",
-            storage_path=str(storage),
-            verbose=0,
-            callbacks=[DriverCallback(driver)],
-            stop=InterruptStopper(interrupt, told),
-            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            # The driver starts dead trials again. Tune would not where a reused actor died between two trials.
-            failure_config=tune.FailureConfig(max_failures=0),
-        ),
-    )
-    try:
-        tuner.fit()
-    except Exception as error:
-        raise driver.error or error from None
-    finally:
-        driver.interrupt()
+        try:
+            tuner.fit()
+        except Exception as error:
+            raise driver.error or error from None
+        finally:
+            driver.interrupt()
     interrupt.check()
     if driver.fatal:
         raise OrchestratorError(driver.fatal)

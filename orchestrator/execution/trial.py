@@ -6,17 +6,25 @@ on to serve the next trial. Only the death of the process is left to Ray.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
 from orchestrator.execution.failing import failed
-from orchestrator.execution.gang import Gang
-from orchestrator.execution.hub import Order
+from orchestrator.execution.gang import Gang, terms
+from orchestrator.execution.hub import Order, serving_hub
 from orchestrator.execution.job import DESCRIBED, FAILURE, INTERRUPTED, Job
+from orchestrator.spec.resources import ResourcesSpec
 
 if TYPE_CHECKING:
     from orchestrator.execution.session import Session
+
+HEAD_NODE = "node:__internal_head__"
+"""Ray's resource that the node of its control plane has, once."""
 
 
 class DistillationTrainable(tune.Trainable):
@@ -68,7 +76,6 @@ class GangTrainable(tune.Trainable):
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self._job = new_config["job"]
-        self._trial = Job.from_json(self._job).trial
         self._epoch: int | None = None
         self._done = False
         return True
@@ -92,12 +99,38 @@ class GangTrainable(tune.Trainable):
         return {**result, **described}
 
     def _ask(self, epoch: int) -> dict[str, Any]:
-        answer = self._gang.carry_out(Order(self._job, self._trial, epoch))
+        answer = self._gang.carry_out(Order(self._job, epoch))
         self._done = FAILURE in answer or INTERRUPTED in answer
         return answer
 
     def cleanup(self) -> None:
         """The actor ends: keep what an interrupted trial has trained, and dismiss the workers."""
         if self._epoch and not self._done:
-            self._gang.carry_out(Order(self._job, self._trial, self._epoch, save=True))
+            self._gang.carry_out(Order(self._job, self._epoch, save=True))
         self._gang.close()
+
+
+@dataclass(frozen=True)
+class Actors:
+    """What runs a session's trials."""
+
+    trainable: Any
+    """The class for Tune, with its resources."""
+    gang: dict[str, Any] | None = None
+    """What a trial's configuration has under "gang"."""
+    stop: Callable[[], object] = lambda: None
+    """Tells that the session is interrupted."""
+
+
+@contextmanager
+def actors_for(resources: ResourcesSpec, storage: Path) -> Iterator[Actors]:
+    """What runs trials of these resources meanwhile; `storage` is for Ray's own files."""
+    if resources.workers == (1, 1):
+        taken = {"cpu": resources.cpus_per_worker, "gpu": resources.gpus_per_worker}
+        yield Actors(tune.with_resources(DistillationTrainable, taken))
+        return
+    # The workers' resources are Ray Train's to take. A trial's own actor needs none; it stays where Ray's control
+    # plane is, so that the loss of any other node costs it no more than its workers.
+    trainable = tune.with_resources(GangTrainable, tune.PlacementGroupFactory([{HEAD_NODE: 0.001}]))
+    with serving_hub() as (name, hub):
+        yield Actors(trainable, terms(resources, name, storage), hub.stop.remote)

@@ -45,6 +45,28 @@ SPEC: dict[str, Any] = {
 }
 
 
+def descendants(name: str, ancestor: int | None = None) -> list[int]:
+    """Processes of this name, such as a Ray actor's class, that descend from this process or another one."""
+    parents: dict[int, int] = {}
+    commands: dict[int, str] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                commands[int(entry.name)] = (entry / "cmdline").read_bytes().decode()
+            except OSError:
+                continue
+
+    def descends(pid: int) -> bool:
+        while pid in parents:
+            pid = parents[pid]
+            if pid == (ancestor or os.getpid()):
+                return True
+        return False
+
+    return sorted(pid for pid, command in commands.items() if name in command and descends(pid))
+
+
 class Shell:
     """One home folder and the commands that are run in it."""
 

@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 
 from orchestrator import names
 from orchestrator.search.trials import Phase, Status
-from tests.execution.conftest import Shell
+from tests.execution.conftest import Shell, descendants
 
 LONGER = {
     "training.epochs": 60,
@@ -101,7 +101,7 @@ def test_kill_9_of_a_trials_process(shell: Shell) -> None:
     shell.wait_until(lambda: (shell.home / "experiments").exists() and _under_way_or_not(shell), process)
     # Ray renames a process only while it is inside a call.
     actors: list[int] = []
-    shell.wait_until(lambda: bool(actors.extend(_trial_actors(process.pid)) or actors), process)
+    shell.wait_until(lambda: bool(actors.extend(descendants("DistillationTrainable", process.pid)) or actors), process)
     os.kill(actors[0], signal.SIGKILL)
     output, _ = process.communicate(timeout=270)
     assert process.returncode == 0, output
@@ -123,28 +123,6 @@ def test_the_same_experiment_twice_at_once_is_refused(shell: Shell) -> None:
 
 def _under_way_or_not(shell: Shell) -> bool:
     return any((shell.home / "experiments").glob("*/journal.jsonl")) and _under_way(shell)
-
-
-def _trial_actors(driver: int) -> list[int]:
-    """Processes of trials that descend from the driver."""
-    parents: dict[int, int] = {}
-    commands: dict[int, str] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-                commands[int(entry.name)] = (entry / "cmdline").read_bytes().decode()
-            except OSError:
-                continue
-
-    def descends(pid: int) -> bool:
-        while pid in parents:
-            if pid == driver:
-                return True
-            pid = parents[pid]
-        return False
-
-    return [pid for pid, command in commands.items() if "DistillationTrainable" in command and descends(pid)]
 
 
 if not Path("/proc/self/stat").exists():
