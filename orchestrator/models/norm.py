@@ -31,11 +31,11 @@ def make_norm(norm: str, channels: int) -> nn.Module:
     raise ValueError(f"norm must be one of {', '.join(NORMS)}, got {norm!r}")
 
 
-class SyncBatchNorm(nn.SyncBatchNorm):
-    """Batch norm over the global batch, on any device.
+class SyncBatchNorm(nn.BatchNorm2d):
+    """Batch norm over the global batch, on any device; a worker's part of it may be empty.
 
-    torch's own refuses CPU tensors once a process group exists; this adds that case. Without a process
-    group, and in eval mode, it is plain batch norm.
+    torch's own refuses CPU tensors, and DistributedDataParallel a network on the CPU that has any. Without a
+    process group, and in eval mode, it is plain batch norm.
     """
 
     running_mean: Tensor
@@ -47,12 +47,11 @@ class SyncBatchNorm(nn.SyncBatchNorm):
         super().__init__(channels)
 
     def forward(self, input: Tensor) -> Tensor:
-        grouped = distributed.is_available() and distributed.is_initialized()
-        if self.training and grouped and input.device.type == "cpu":
-            return self._forward_cpu(input)
+        if self.training and distributed.is_available() and distributed.is_initialized():
+            return self._over_workers(input)
         return super().forward(input)
 
-    def _forward_cpu(self, input: Tensor) -> Tensor:
+    def _over_workers(self, input: Tensor) -> Tensor:
         values = input.to(self.weight.dtype)
         over = (0, 2, 3)
         local = values.new_tensor([values.numel() / values.shape[1]])

@@ -10,6 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from orchestrator.distillation.batch import Batch
 from orchestrator.distillation.features import FeatureTerm
+from orchestrator.models.norm import SyncBatchNorm
 from orchestrator.models.taps import Tap
 
 
@@ -58,7 +59,7 @@ def idle_norms(network: nn.Module) -> Iterator[None]:
     Those that sum over all processes stay as they are: they wait for each other.
     """
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm) and module.training]
-    idle = [norm for norm in norms if not isinstance(norm, nn.SyncBatchNorm)]
+    idle = [norm for norm in norms if not isinstance(norm, (SyncBatchNorm, nn.SyncBatchNorm))]
     for norm in idle:
         norm.eval()
     try:

@@ -10,6 +10,7 @@ from torch import nn
 from orchestrator.catalog import MODELS
 from orchestrator.errors import RegistryError
 from orchestrator.models import build_model, parameter_count
+from orchestrator.models.norm import SyncBatchNorm
 from orchestrator.training import load_weights, save_weights
 
 WIDE = ("wrn_16_1", "wrn_10_2")
@@ -88,7 +89,7 @@ def test_all_norms_of_a_network_are_of_the_kind_asked_for(name, norm):
     model = build_model(name, num_classes=5, width=NARROW, norm=norm)
     kinds = {type(module) for module in model.modules() if "Norm" in type(module).__name__}
     assert len(kinds) == 1
-    expected = {"batch": nn.BatchNorm2d, "group": nn.GroupNorm, "sync_batch": nn.SyncBatchNorm}[norm]
+    expected = {"batch": nn.BatchNorm2d, "group": nn.GroupNorm, "sync_batch": SyncBatchNorm}[norm]
     assert issubclass(kinds.pop(), expected)
     assert model.eval()(torch.randn(1, 3, 32, 32)).isfinite().all()
 

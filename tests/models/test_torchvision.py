@@ -9,6 +9,7 @@ from orchestrator import build
 from orchestrator.catalog import MODELS
 from orchestrator.errors import CheckpointError, RegistryError
 from orchestrator.models import build_model
+from orchestrator.models.norm import SyncBatchNorm
 from orchestrator.models.torchvision_models import STEMS, published_weights
 from orchestrator.spec.model import TeacherSpec
 
@@ -59,7 +60,7 @@ def test_a_network_trains_on_small_grey_images():
     assert classifier.out_features == 5
 
 
-@pytest.mark.parametrize(("norm", "kind"), [("group", nn.GroupNorm), ("sync_batch", nn.SyncBatchNorm)])
+@pytest.mark.parametrize(("norm", "kind"), [("group", nn.GroupNorm), ("sync_batch", SyncBatchNorm)])
 def test_norms_are_replaced(norm, kind):
     model = build_model("torchvision/mobilenet_v3_small", num_classes=5, norm=norm)
     norms = [module for module in model.modules() if type(module).__name__.endswith(("Norm", "Norm2d"))]
