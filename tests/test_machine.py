@@ -60,3 +60,27 @@ def test_a_machine_is_found_without_torch() -> None:
 
 def test_a_machine_has_no_gpus_unless_told() -> None:
     assert Machine(4) == Machine(cpus=4, gpus=0)
+
+
+@pytest.mark.parametrize(
+    ("machine", "cpus", "gpus", "places"),
+    [
+        (Machine(4), 1, 0, 4),
+        (Machine(5), 2, 0, 2),
+        (Machine.cluster([Machine(3), Machine(3)]), 2, 0, 2),
+        (Machine.cluster([Machine(1), Machine(1)]), 2, 0, 0),
+        (Machine.cluster([Machine(0), Machine(8, 2), Machine(8, 1)]), 1, 1, 3),
+        (Machine.cluster([Machine(8, 2), Machine(1, 4)]), 1, 1, 3),
+        (Machine(16, 1), 1, 0.1, 10),
+        # A worker's share cannot lie on two GPUs.
+        (Machine(16, 2), 1, 0.6, 2),
+        (Machine(16, 3), 1, 2.0, 1),
+    ],
+)
+def test_a_worker_needs_a_place_on_one_node(machine: Machine, cpus: float, gpus: float, places: int) -> None:
+    assert machine.workers(cpus, gpus) == places
+
+
+def test_a_cluster_is_the_sum_of_its_nodes() -> None:
+    cluster = Machine.cluster([Machine(2), Machine(4, 1)])
+    assert (cluster.cpus, cluster.gpus) == (6, 1)

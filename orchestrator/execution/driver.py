@@ -231,10 +231,12 @@ class Driver:
             )
         except ValidationError:
             resolved = dict(trial.params)
+        resources = self.plan.spec.resources
+        workers = {} if resources.workers == (1, 1) else {"resources.num_workers": resources.num_workers}
         return RunInfo(
             key=trial.id,
             name=trial.id,
-            params=flatten(resolved),
+            params={**flatten(resolved), **workers},
             tags={
                 f"{names.TAG_PREFIX}phase": trial.phase,
                 f"{names.TAG_PREFIX}variant": trial.variant,

@@ -19,6 +19,8 @@ from orchestrator.spec.resources import ResourcesSpec
 
 PLACEMENT_TRIES = 30
 """Times that Ray Train looks for places for the workers, each for RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S."""
+WORKER_LOSSES = 10
+"""Times that a gang has its workers started anew."""
 END_S = 6.0
 """Seconds that workers get to end; Ray kills a trial's actor that takes 10 s to end, and all that it has started."""
 
@@ -71,7 +73,8 @@ class Gang:
             self._end()
             if self._unplaced:
                 break
-        return {FAILURE: answer[OVER], FATAL: self._unplaced, "done": True}
+        # Nothing of this is the trial's doing: the others would fare alike.
+        return {FAILURE: answer[OVER], FATAL: True, "done": True}
 
     def close(self) -> None:
         """End the workers, and wait for them."""
@@ -115,8 +118,8 @@ class Gang:
             run_config=RunConfig(
                 name=key,
                 storage_path=mine.storage,
-                # The hub counts what matters: how often workers died over one trial.
-                failure_config=FailureConfig(max_failures=-1, controller_failure_limit=PLACEMENT_TRIES),
+                # The hub counts how often workers died over one epoch; a gang that ends is replaced.
+                failure_config=FailureConfig(max_failures=WORKER_LOSSES, controller_failure_limit=PLACEMENT_TRIES),
                 worker_runtime_env={"env_vars": mine.environment} if mine.environment else None,
             ),
         )

@@ -13,13 +13,12 @@ from ray.train.torch import get_device
 from ray.util import get_current_placement_group
 from torch import distributed as dist
 
-from orchestrator.errors import DivergenceError
+from orchestrator.errors import DivergenceError, first_line
 from orchestrator.execution.failing import failed
 from orchestrator.execution.hub import Order
 from orchestrator.execution.job import DESCRIBED, INTERRUPTED, Job
 from orchestrator.execution.session import Cache, Session
 from orchestrator.training import Interrupted, World
-from orchestrator.training.process import prepare_process
 
 _LOST_PEER = ("gloo", "Connection closed by peer", "Connection reset by peer", "NCCL")
 """Words of the errors that a process gets when another one dies, where their type does not tell."""
@@ -27,13 +26,22 @@ _LOST_PEER = ("gloo", "Connection closed by peer", "Connection reset by peer", "
 
 def work(config: dict[str, Any]) -> None:
     """Carry out orders until there are no more; runs in every worker of a Ray Train run."""
-    prepare_process(config["threads"])
-    context = train.get_context()
-    device = get_device()
-    world = World(context.get_world_rank(), context.get_world_size(), device[0] if isinstance(device, list) else device)
     # Where the hub has died there is nobody to work for.
     with contextlib.suppress(RayActorError):
-        Worker(ray.get_actor(config["hub"]), config["gang"], world).serve()
+        hub = ray.get_actor(config["hub"])
+        try:
+            worker = Worker(hub, config["gang"], _world(config["threads"]))
+        except Exception as error:
+            # It would fail again and again: a gang whose workers cannot begin ends.
+            ray.get(hub.close.remote(config["gang"], f"a worker could not begin: {first_line(error)}"))
+            raise
+        worker.serve()
+
+
+def _world(threads: int) -> World:
+    torch.set_num_threads(threads)
+    context, device = train.get_context(), get_device()
+    return World(context.get_world_rank(), context.get_world_size(), device[0] if isinstance(device, list) else device)
 
 
 class Worker:

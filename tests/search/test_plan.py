@@ -150,6 +150,12 @@ def test_the_run_of_a_trial_has_its_values_and_seed() -> None:
         ({"gpus_per_worker": 0.1}, Machine(16, 1), 10),
         ({"gpus_per_worker": 1.0}, Machine(16, 2), 2),
         ({"gpus_per_worker": 0.5}, Machine(3, 8), 3),
+        ({"num_workers": 2}, Machine(5), 2),
+        ({"num_workers": 2}, Machine.cluster([Machine(1), Machine(1), Machine(1)]), 1),
+        ({"num_workers": 2, "cpus_per_worker": 2}, Machine.cluster([Machine(3), Machine(5)]), 1),
+        ({"num_workers": [2, 4]}, Machine(9), 2),
+        ({"num_workers": [2, 4]}, Machine(3), 1),
+        ({"num_workers": 2, "max_concurrent_trials": 1}, Machine(8), 1),
     ],
 )
 def test_concurrency(resources: dict, machine: Machine, fit: int) -> None:
@@ -165,6 +171,13 @@ def test_concurrency(resources: dict, machine: Machine, fit: int) -> None:
             {"gpus_per_worker": 2.0},
             Machine(2, 1),
             "needs 1 CPU and 2 GPUs .* there are only 2 CPUs and 1 GPU",
+        ),
+        ({"num_workers": 3}, Machine(2), "needs 3 workers .* of 1 CPU each, but there are places for 2: 2 CPUs"),
+        ({"num_workers": [3, 9]}, Machine(2), "needs 3 workers .* places for 2: 2 CPUs"),
+        (
+            {"num_workers": 2, "cpus_per_worker": 2},
+            Machine.cluster([Machine(3), Machine(1)]),
+            "needs 2 workers .* of 2 CPUs each, but there are places for 1: nodes of 3 CPUs, 1 CPU",
         ),
     ],
 )

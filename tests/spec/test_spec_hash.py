@@ -86,6 +86,9 @@ def test_neither_order_nor_style_of_the_yaml_matters(data: st.DataObject) -> Non
     [
         ("name", "other"),
         ("resources.cpus_per_worker", 2),
+        ("resources.num_workers", 4),
+        ("resources.num_workers", [1, 4]),
+        ("resources.placement", "spread"),
         ("resources.max_concurrent_trials", 3),
         ("budget.time_s", 60),
         ("budget.max_failures", 2),

@@ -1,0 +1,140 @@
+"""Whole experiments whose trials have two workers, by the command and on a cluster of several nodes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from orchestrator import load_spec, names
+from orchestrator.execution.cluster import quiet_settings
+from orchestrator.execution.runner import run_experiment
+from orchestrator.execution.watcher import Watcher
+from orchestrator.search.trials import Phase, Record, Status
+from orchestrator.store.home import Home
+from tests.execution.conftest import SPEC, Shell, descendants
+
+quiet_settings()
+ray = pytest.importorskip("ray")
+
+TWO_WORKERS = {"resources.num_workers": 2, "search.final_seeds": 1, "student.norm": "group"}
+
+
+def steps_of(shell: Shell, record: Record) -> list[int]:
+    """The steps that MLflow has of a trial; it must have one run of it."""
+    client = MlflowClient(f"sqlite:///{shell.home / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("tiny")
+    (run,) = client.search_runs([experiment.experiment_id], f"attributes.run_name = '{record.trial.id}'")
+    assert run.data.params["resources.num_workers"] == "2"
+    return sorted(metric.step for metric in client.get_metric_history(run.info.run_id, names.TRAIN_LOSS))
+
+
+def test_a_search_with_dead_workers_and_a_dead_trials_actor_is_complete_and_leaves_nothing(shell: Shell) -> None:
+    """On a Ray that was there before, so that what is left is seen."""
+
+    class Killer(Watcher):
+        """Kills a worker in the first search trial, and the actor of the second one."""
+
+        def __init__(self) -> None:
+            self.killed: list[str] = []
+
+        def on_epoch(self, record: Record) -> None:
+            for index, process in ((0, "RayTrainWorker"), (1, "GangTrainable")):
+                mine = record.trial.phase is Phase.SEARCH and record.trial.index == index
+                if mine and record.epochs == 2 and process not in self.killed:
+                    self.killed.append(process)
+                    os.kill(descendants(process)[0], signal.SIGKILL)
+
+    changes = {
+        **TWO_WORKERS,
+        "training.epochs": 12,
+        "training.checkpoint_interval_s": 0,
+        "search.variants": {"dtd": {}},
+    }
+    spec = load_spec({**SPEC, "resources": {}}, changes)
+    watcher = Killer()
+    ray.init(address="local", num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    try:
+        before = set(descendants("ray::"))
+        outcome = run_experiment(spec, Home(shell.home), watcher=watcher)
+        assert watcher.killed == ["RayTrainWorker", "GangTrainable"]
+        assert {record.status for record in outcome.records} == {Status.FINISHED}
+        for record in outcome.records:
+            assert steps_of(shell, record) == list(range(1, record.epochs + 1))
+        ends = time.monotonic() + 20
+        while left := set(descendants("ray::")) - before - set(descendants("ray::PlacementGroupCleaner")):
+            assert time.monotonic() < ends, left
+            time.sleep(0.1)
+        assert {group["state"] for group in ray.util.placement_group_table().values()} == {"REMOVED"}
+        assert ray.available_resources()["CPU"] == 2
+    finally:
+        ray.shutdown()
+
+
+def test_ctrl_c_keeps_the_last_epoch_and_ends_the_workers(shell: Shell) -> None:
+    spec = shell.spec(
+        {
+            **TWO_WORKERS,
+            "training.epochs": 100_000,
+            "search.variants": {"alone": {"set": {"distillation": {"kd_weight": 0.0, "ce_weight": 1.0}}}},
+        }
+    )
+    process = shell.start("run", spec)
+    shell.wait_until(lambda: any(shell.home.glob("experiments/*/trials/*/checkpoints/*.pt")), process)
+    workers = descendants("RayTrainWorker", process.pid)
+    assert len(workers) == 2
+    os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert "Traceback" not in output
+    (record,) = shell.records().values()
+    assert record.status is Status.INTERRUPTED
+    assert record.epochs == len(steps_of(shell, record))
+    assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
+
+
+def test_the_loss_of_a_node_costs_an_elastic_trial_workers_and_no_more(shell: Shell) -> None:
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    try:
+        nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+        ray.init(address=cluster.address, logging_level="ERROR", log_to_driver=False)
+        changes = {
+            "resources": {"num_workers": [1, 2], "placement": "spread"},
+            "training.epochs": 300,
+            "training.checkpoint_interval_s": 0,
+            "search": {"final_seeds": 0, "variants": {"dtd": {}}},
+            "student.norm": "group",
+        }
+        spec = load_spec({k: v for k, v in SPEC.items() if k != "search"}, changes)
+        lost = threading.Event()
+        outcome: list[Any] = []
+
+        class Watching(Watcher):
+            def on_epoch(self, record: Record) -> None:
+                if record.trial.phase is Phase.SEARCH and record.epochs >= 3:
+                    lost.set()
+
+        # The nodes can only be changed by the main thread.
+        def work() -> None:
+            outcome.append(run_experiment(spec, Home(shell.home), watcher=Watching()))
+
+        running = threading.Thread(target=work)
+        running.start()
+        assert lost.wait(120)
+        cluster.remove_node(nodes[1], allow_graceful=False)
+        running.join(200)
+        (result,) = outcome
+        assert {record.status for record in result.records} == {Status.FINISHED}
+        (student,) = (record for record in result.records if record.trial.phase is Phase.SEARCH)
+        assert student.epochs == 300
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
