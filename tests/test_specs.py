@@ -52,7 +52,7 @@ def test_a_spec_loads_and_plans(path: Path) -> None:
     plan = make_plan(spec)
     workers = spec.resources.workers[0]
     needs, gpus = workers * spec.resources.cpus_per_worker, workers * spec.resources.gpus_per_worker
-    data = plan.to_dict(Machine(max(4, needs), gpus))
+    data = plan.to_dict(Machine(max(4, needs), math.ceil(gpus)))
     assert data["search_trials"] == sum(variant["trials"] for variant in data["variants"]) > 0
 
 
