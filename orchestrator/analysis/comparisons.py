@@ -91,8 +91,8 @@ def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
 def references(spec: ExperimentSpec, chosen: str | None = None) -> dict[str, str]:
     """What each variant is compared with; those that are compared with none are left out.
 
-    `chosen` is compared with all others. Without it a variant's own reference counts, then the spec's, then the
-    variant named kd, then the first one; what others name as their own is not compared itself.
+    `chosen` is compared with all others. Without it a variant's own reference counts, then `default_reference`;
+    what others name as their own is not compared itself.
     Raises `UsageError` where there is no such variant.
     """
     arms = variant_specs(spec)
@@ -102,10 +102,16 @@ def references(spec: ExperimentSpec, chosen: str | None = None) -> dict[str, str
             f"there is no variant {chosen!r} in {spec.name}" + (f"; did you mean {close!r}?" if close else ""),
             hint=f"known: {', '.join(arms)}",
         )
-    shared = chosen or spec.search.reference or (DEFAULT_REFERENCE if DEFAULT_REFERENCE in arms else next(iter(arms)))
+    shared = chosen or default_reference(spec)
     own = {} if chosen else {name: arm.reference for name, arm in arms.items() if arm.reference}
     found = {name: own.get(name, shared) for name in arms if name in own or name not in own.values()}
     return {name: reference for name, reference in found.items() if reference != name}
+
+
+def default_reference(spec: ExperimentSpec) -> str:
+    """The spec's own reference, else the variant named kd, else the first one."""
+    arms = variant_specs(spec)
+    return spec.search.reference or (DEFAULT_REFERENCE if DEFAULT_REFERENCE in arms else next(iter(arms)))
 
 
 def verdict(comparisons: Sequence[Comparison]) -> list[str]:

@@ -13,7 +13,7 @@ from rich.console import Console
 from typer.exceptions import TyperException
 
 from orchestrator import __version__
-from orchestrator.cli import results, run, specs, ui
+from orchestrator.cli import compare, results, run, specs, ui
 from orchestrator.environment import version_of
 from orchestrator.errors import OrchestratorError
 from orchestrator.store.home import HOME_VARIABLE
@@ -28,6 +28,8 @@ Specs in, compared runs out: searches over knowledge-distillation hyperparameter
   orchestrator run specs/quickstart.yaml          run it, or continue it after an interruption
 
   orchestrator results quickstart                 the comparison of its variants, again
+
+  orchestrator compare quickstart other           variants of several experiments, and how fair that is
 
   orchestrator list                               every experiment so far, and how far it is
 
@@ -73,6 +75,7 @@ app.command()(specs.validate)
 app.command()(specs.plan)
 app.command()(run.run)
 app.command("results")(results.results)
+app.command()(compare.compare)
 app.command()(results.status)
 app.command("list")(results.list_experiments)
 app.command()(ui.ui)

@@ -241,37 +241,12 @@ class PlainView(View):
         self.console.print(f"[{clock(self.elapsed())}] {text}", markup=False, soft_wrap=True)
 
 
-class LiveView(View):
-    """A table that is drawn anew a few times a second."""
-
-    CLEAN = "\n\x1b[?25h"  # a new line, and the cursor that Rich hides
+class Drawing(View):
+    """Draws how far the experiment is as a table."""
 
     def __init__(self, console: Console, home: Home) -> None:
         super().__init__(console, home)
         self._compared: tuple[int, Table] | None = None
-        # What others print to stdout and stderr belongs in the log, not above the table.
-        self._live = Live(
-            get_renderable=self._draw,
-            console=console,
-            refresh_per_second=4,
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
-
-    def __enter__(self) -> Self:
-        self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._live.stop()
-
-    def on_end(self, record: Record) -> None:
-        super().on_end(record)
-        if record.status is Status.FAILED:
-            self.console.print(f"[red]{escape(record.trial.id)} failed:[/] {escape(reason(record))}")
 
     def _draw(self) -> RenderableType:
         head = Text(f"{self.now()} ", style="bold")
@@ -336,6 +311,38 @@ class LiveView(View):
             return self.plan.teachers[record.trial.variant].training.epochs
         arm = self.plan.by_name[record.trial.variant]
         return int(record.trial.params.get("training.epochs", arm.max_epochs))
+
+
+class LiveView(Drawing):
+    """A table that is drawn anew a few times a second."""
+
+    CLEAN = "\n\x1b[?25h"  # a new line, and the cursor that Rich hides
+
+    def __init__(self, console: Console, home: Home) -> None:
+        super().__init__(console, home)
+        # What others print to stdout and stderr belongs in the log, not above the table.
+        self._live = Live(
+            get_renderable=self._draw,
+            console=console,
+            refresh_per_second=4,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def on_end(self, record: Record) -> None:
+        super().on_end(record)
+        if record.status is Status.FAILED:
+            self.console.print(f"[red]{escape(record.trial.id)} failed:[/] {escape(reason(record))}")
 
 
 def clock(seconds: float) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from rich.console import Console
 from rich.markup import escape
@@ -11,11 +11,12 @@ from rich.table import Table
 from orchestrator import names
 from orchestrator.analysis.formats import format_interval, format_number, format_values
 from orchestrator.analysis.notes import notes, reason, verdicts
-from orchestrator.analysis.results import Results
+from orchestrator.analysis.results import Results, VariantResult
 from orchestrator.analysis.rows import Table as TextTable
 from orchestrator.analysis.rows import about, comparison_table
 from orchestrator.experiment import Experiment
 from orchestrator.search.trials import Record, Status
+from orchestrator.spec.search import SearchSpec
 
 _STYLES = {
     Status.FINISHED: "green",
@@ -67,26 +68,9 @@ def print_comparison(
 
     `reference` names the variant that the others are compared with; `objectives` as in `Results.front`.
     """
-    results, narrow = experiment.results(reference), console.width < NARROW
+    results = experiment.results(reference)
     front = results.front(objectives)
-    metric, planned = results.spec.search.metric, results.spec.search.final_seeds
-    tested = ("n", "test acc1 %", "95% interval") if planned else ()
-    best = f"best\n{metric}" if narrow else f"best {metric}"
-    rest = () if narrow else ("trials", "winning values")
-    table = table_of("variant", *tested, best, *rest, folded=("variant", *rest[1:]))
-    for arm in results.variants:
-        ran, name, count = len(arm.finals), escape(arm.name), str(sum(arm.statuses.values()))
-        cells = [
-            str(ran) if ran == planned else f"{ran}/{planned}",
-            f"[bold]{arm.test}[/]" if arm.test else "-",
-            format_interval(arm.test.interval if arm.test else None),
-        ]
-        value = format_number(arm.best.metrics.get(metric) if arm.best else None)
-        table.add_row(name, *cells[: len(tested)], value, *(() if narrow else (count, escape(arm.chosen))))
-    console.print(table)
-    if narrow:
-        console.print()
-        console.print(_winners(results))
+    print_variants([(arm.name, arm, results.spec.search) for arm in results.variants], console)
     comparisons = [c for c in results.comparisons if c.difference]
     if comparisons:
         print_text(comparison_table(comparisons), console)
@@ -100,24 +84,44 @@ def print_comparison(
         console.print(f"[dim]{escape(line)}[/]")
 
 
-def print_text(table: TextTable, console: Console) -> None:
+def print_variants(arms: Sequence[tuple[str, VariantResult, SearchSpec]], console: Console) -> None:
+    """One row a variant, by its name: accuracy over fresh seeds, and the values that won."""
+    narrow, planned = console.width < NARROW, any(search.final_seeds for _, _, search in arms)
+    metrics = {search.metric for _, _, search in arms}
+    metric = metrics.pop() if len(metrics) == 1 else "value"
+    tested = ("n", "test acc1 %", "95% interval") if planned else ()
+    best = f"best\n{metric}" if narrow else f"best {metric}"
+    last = ("trials", "winning values")
+    table = table_of("variant", *tested, best, *(() if narrow else last), folded=("variant", last[1]))
+    winners = table_of("variant", *last, folded=("variant", last[1]))
+    for name, arm, search in arms:
+        ran, seeds = len(arm.finals), search.final_seeds
+        cells = [
+            str(ran) if ran == seeds else f"{ran}/{seeds}",
+            f"[bold]{arm.test}[/]" if arm.test else "-",
+            format_interval(arm.test.interval if arm.test else None),
+        ]
+        value = format_number(arm.best.metrics.get(search.metric) if arm.best else None)
+        won = (str(sum(arm.statuses.values())), escape(arm.chosen))
+        table.add_row(escape(name), *cells[: len(tested)], value, *(() if narrow else won))
+        winners.add_row(escape(name), *won)
+    console.print(table)
+    if narrow:
+        console.print()
+        console.print(winners)
+
+
+def print_text(table: TextTable, console: Console, folded: Collection[str] = ()) -> None:
     """A table of text below another one; on a narrow screen an interval stands below what it is of."""
     header, rows = table
     if console.width < NARROW and "95% interval" in header:
         at = header.index("95% interval")
         header, *rows = [[*line[: at - 1], f"{line[at - 1]}\n{line[at]}", *line[at + 1 :]] for line in (header, *rows)]
-    drawn = table_of(*header, folded=[header[0], "reference", "on the front"])
+    drawn = table_of(*header, folded=[header[0], "reference", "on the front", *folded])
     for row in rows:
         drawn.add_row(*map(escape, row))
     console.print()
     console.print(drawn)
-
-
-def _winners(results: Results) -> Table:
-    table = table_of("variant", "trials", "winning values", folded=("variant", "winning values"))
-    for arm in results.variants:
-        table.add_row(escape(arm.name), str(sum(arm.statuses.values())), escape(arm.chosen))
-    return table
 
 
 def _about(record: Record) -> str:
