@@ -66,6 +66,7 @@ def test_what_the_page_shows_runs(place: Home, capsys: pytest.CaptureFixture[str
         exec(compile(snippet, "docs/python.md", "exec"), told)
     assert told["results"].references == dict.fromkeys(("kd", "la-ps", "dtd-flsw", "la-ps+dtd-flsw"), "alone")
     assert told["experiment"].state is State.COMPLETE
+    assert told["front"]._repr_markdown_().startswith("| candidate | test/acc1 | time/epoch_s | on the front |")
     assert {placed.candidate.name for placed in told["front"].placed} == set(told["variants"].index)
     assert list(told["variants"].index) == ["alone", "kd", "la-ps", "dtd-flsw", "la-ps+dtd-flsw"]
     assert len(told["trials"]) == 1 + 5 * (2 + 5)

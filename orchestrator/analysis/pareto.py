@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from orchestrator import names
 from orchestrator.analysis.difference import Difference, paired
+from orchestrator.analysis.rows import markdown_table
 from orchestrator.errors import UsageError
 from orchestrator.registry import nearest
 from orchestrator.search.trials import Record
@@ -130,6 +131,10 @@ class Front:
             for p in self.placed
         ]
         return ["candidate", *(objective.name for objective in self.objectives), "on the front"], rows
+
+    def _repr_markdown_(self) -> str:
+        """What a notebook shows."""
+        return f"{markdown_table(self.table())}\n\n{self.note}"
 
     @property
     def note(self) -> str:

@@ -158,7 +158,7 @@ def markdown(results: Results, objectives: str | None = None) -> str:
     if comparisons:
         parts += [markdown_table(comparison_table(comparisons)), about(comparisons), *verdict(comparisons)]
     if front := results.front(objectives):
-        parts += [markdown_table(front.table()), front.note]
+        parts.append(front._repr_markdown_())
     return "\n\n".join(filter(None, parts))
 
 

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from pydantic import ValidationError
-from ray.tune import Callback, Stopper
+from ray.tune import Callback, ProgressReporter, Stopper
 from ray.tune.search import Searcher
 
 from orchestrator import names
@@ -288,6 +288,15 @@ class DriverCallback(Callback):
         # A trainable reports what it raises as a result, so this is the end of its process.
         error = trial.get_pickled_error()
         self._driver.on_death(trial.trial_id, "killed, or out of memory" if error is None else first_line(error))
+
+
+class NoReport(ProgressReporter):
+    """Keeps Tune's own tables out of a notebook: they would clear what the cell shows."""
+
+    def should_report(self, trials: list[Any], done: bool = False) -> bool:
+        return False
+
+    def report(self, trials: list[Any], done: bool, *sys_info: str) -> None: ...
 
 
 class InterruptStopper(Stopper):

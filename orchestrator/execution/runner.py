@@ -134,8 +134,9 @@ def _driver(
 def _run_trials(driver: Driver, cluster: Machine, interrupt: Interrupt) -> None:
     """Hand the agenda to Ray Tune and wait until it is empty."""
     from ray import tune
+    from ray.widgets.util import in_notebook
 
-    from orchestrator.execution.driver import AgendaSearcher, DriverCallback, InterruptStopper
+    from orchestrator.execution.driver import AgendaSearcher, DriverCallback, InterruptStopper, NoReport
     from orchestrator.execution.scheduler import VariantScheduler, relive, variant_schedulers
     from orchestrator.execution.trial import actors_for
 
@@ -170,6 +171,8 @@ def _run_trials(driver: Driver, cluster: Machine, interrupt: Interrupt) -> None:
                 name="session",
                 storage_path=str(storage),
                 verbose=0,
+                # Elsewhere `verbose` is enough, and Tune warns of a reporter.
+                progress_reporter=NoReport() if in_notebook() else None,
                 callbacks=[DriverCallback(driver)],
                 stop=InterruptStopper(interrupt, actors.stop),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
