@@ -141,7 +141,9 @@ class View(Watcher):
 
     def counts(self) -> str:
         """How many trials ended which way, of how many."""
+        waiting = sum(record.status is Status.PAUSED for record in self._open.values())
         parts = [f"{self.ended}/{self.total} trials", f"{len(self.running)} running"]
+        parts += [f"{waiting} {Status.PAUSED}"] if waiting else []
         parts += [f"{self._ended[s]} {s}" for s in (Status.FAILED, Status.STOPPED) if self._ended[s]]
         return ", ".join(parts)
 

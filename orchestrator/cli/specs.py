@@ -76,7 +76,7 @@ def _print_plan(plan: Plan, logits: LogitPlan, home: Home, console: Console) -> 
     for text in spec.search.constraints:
         console.print(f"with {text}")
     console.print(
-        f"Stage 1: {plan.search_trials} search trials ({spec.search.sampler} sampler, "
+        f"Stage 1: {plan.search_trials} search trials ({spec.search.drawing} sampler, "
         f"{spec.search.scheduler.method} scheduler), chosen by {spec.search.metric} ({spec.search.mode})"
     )
     seeds = spec.search.final_seeds

@@ -22,6 +22,7 @@ _STYLES = {
     Status.FINISHED: "green",
     Status.STOPPED: "yellow",
     Status.FAILED: "red",
+    Status.PAUSED: "cyan",
     Status.INTERRUPTED: "magenta",
 }
 NARROW = 100

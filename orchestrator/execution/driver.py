@@ -105,6 +105,7 @@ class Driver:
     @_kept
     def next(self, tune_id: str) -> dict[str, Any] | None:
         """Tune's configuration of the next trial, if there is one now."""
+        self._drop_those_out()
         while not self.fatal and (trial := self.agenda.next()) is not None:
             self._by_tune_id[tune_id] = trial
             if trial.id not in self._journaled:
@@ -112,6 +113,9 @@ class Driver:
                 self._journaled.add(trial.id)
             self._tracker.start(self._info(trial), self.history(trial))
             self.watcher.on_start(self.agenda.records[trial.id])
+            if self._has_got_there(self.agenda.records[trial.id]):
+                self._drop_those_out()
+                continue
             try:
                 return self._config(trial, self.plan.run_of(trial))
             except ValidationError as error:
@@ -120,6 +124,30 @@ class Driver:
                 self.agenda.records[trial.id].reason = f"its values do not fit together: {where}: {first['msg']}"
                 self.on_end(tune_id)
         return None
+
+    def _has_got_there(self, record: Record) -> bool:
+        """Whether a trial was at its rung already, and only the journal does not know; then it waits there."""
+        rung, history = self.agenda.next_rung(record), self.history(record.trial)
+        if rung is None or len(history) < rung:
+            return False
+        metrics = {name: value for name, value in history[rung - 1].items() if name != "epoch"}
+        record.epochs, record.metrics = rung, metrics
+        self._pause(record)
+        return True
+
+    def _pause(self, record: Record) -> None:
+        record.status = Status.PAUSED
+        record.reason = f"waits after epoch {record.epochs} for others of its bracket"
+        record.rungs = [*record.rungs, record.metrics[self.plan.spec.search.metric]]
+        self._close(record)
+
+    def _drop_those_out(self) -> None:
+        """End the trials that wait in vain."""
+        while out := self.agenda.out:
+            for record in out:
+                record.status = Status.STOPPED
+                record.reason = f"stopped by the scheduler after epoch {record.epochs}"
+                self._close(record)
 
     def _config(self, trial: Trial, run: RunSpec) -> dict[str, Any]:
         keeping = self._logits.of(trial, run)
@@ -132,6 +160,7 @@ class Driver:
             teachers=[self._source(source) for source in self.plan.sources_of(trial)],
             weights=str(self._home.teacher(trial.variant)) if trial.phase is Phase.TEACHER else None,
             distils=self.plan.distils(trial),
+            until=self.agenda.next_rung(self.agenda.records[trial.id]),
             cache=str(self._home.cache),
             logits=None if keeping is None else {**asdict(keeping), "folder": str(self._home.teacher_logits)},
         )
@@ -174,6 +203,9 @@ class Driver:
             record.status = Status.FAILED
         elif record.epochs >= self._epochs_of(record.trial):
             record.status = Status.FINISHED
+        elif record.epochs == self.agenda.next_rung(record):
+            self._pause(record)
+            return
         else:
             record.status = Status.STOPPED
             record.reason = f"stopped by the scheduler after epoch {record.epochs}"

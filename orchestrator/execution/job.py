@@ -36,6 +36,8 @@ class Job:
     """Where a network of stage 0 leaves its own weights."""
     distils: bool = True
     """Whether the student is trained, and not the run's teacher on labels."""
+    until: int | None = None
+    """The epoch after which the trial waits for others, its checkpoint saved; None where it runs to its end."""
     cache: str | None = None
     """Folder that all trials share for decoded images and downloads."""
     logits: Mapping[str, Any] | None = None

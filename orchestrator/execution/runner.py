@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from orchestrator import environment, names
@@ -16,13 +16,15 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.execution.cluster import quiet_settings, ray_session
 from orchestrator.execution.interrupt import Interrupt, catching
 from orchestrator.execution.teacher import fetch_teachers
+from orchestrator.execution.warm_start import in_words, warm_start
 from orchestrator.execution.watcher import Watcher
 from orchestrator.machine import Machine, this_machine
-from orchestrator.search.agenda import Agenda
+from orchestrator.search.agenda import Agenda, Sampler
 from orchestrator.search.logits import plan_logits
-from orchestrator.search.plan import Plan, make_plan
+from orchestrator.search.plan import Arm, Plan, make_plan
 from orchestrator.search.standing import anything_left
 from orchestrator.search.trials import Phase, Record, Status
+from orchestrator.search.warm_start import Told
 from orchestrator.spec.base import expand_environment
 from orchestrator.spec.experiment import ExperimentSpec, digest
 from orchestrator.spec.loading import to_yaml
@@ -72,6 +74,9 @@ def run_experiment(
         if not left and folder.is_tracked(_store(spec, home)):
             watcher.on_stage("every trial has ended before: nothing is left to run")
             return Results(spec, records)
+        told = warm_start(plan, home, folder, tracking_uri(spec, home)[0])
+        if told:
+            watcher.on_stage(in_words(told))
         key = _session_key(folder)
         watcher.on_stage("opening MLflow")
         tracker = tracker or default_tracker(spec, home)
@@ -81,7 +86,7 @@ def run_experiment(
         status = Status.FAILED
         try:
             interrupt.check()
-            driver = _driver(plan, home, folder, tracker, watcher, records, described)
+            driver = _driver(plan, home, folder, tracker, watcher, records, described, told)
             driver.reconcile()
             if left:
                 watcher.on_stage("starting Ray" if address is None else f"joining Ray at {address}")
@@ -114,6 +119,7 @@ def _driver(
     watcher: Watcher,
     records: dict[str, Record],
     described: str,
+    told: Mapping[str, Told],
 ) -> Driver:
     """What carries the experiment through this session."""
     quiet_settings()
@@ -121,9 +127,14 @@ def _driver(
     from orchestrator.execution.space import make_sampler
 
     spec = plan.spec
+
+    def sampler(arm: Arm, drawn: int) -> Sampler:
+        earlier = told[arm.name].trials if arm.name in told else ()
+        return make_sampler(arm, drawn, spec.search, spec.seed, earlier)
+
     agenda = Agenda(
         plan,
-        lambda arm, drawn: make_sampler(arm, drawn, spec.search, spec.seed),
+        sampler,
         records,
         [key for key in plan.teachers if home.has_teacher(key)],
         _clock(spec, folder),
@@ -246,7 +257,7 @@ def _parent(spec: ExperimentSpec, folder: ExperimentFolder, key: str, described:
         name=folder.id,
         params={
             "seed": spec.seed,
-            "search.sampler": spec.search.sampler,
+            "search.sampler": spec.search.drawing,
             "search.num_samples": spec.search.samples,
         },
         tags=tags,

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from types import SimpleNamespace
+from dataclasses import dataclass
+from math import inf
 from typing import Any
 
-from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
+from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
 from orchestrator.search.plan import Arm
 from orchestrator.search.trials import Phase, Trial
-from orchestrator.spec.search import ASHAScheduler, SearchSpec
+from orchestrator.spec.schedulers import ASHAScheduler, MedianScheduler
+from orchestrator.spec.search import SearchSpec
 
 
 class VariantScheduler(FIFOScheduler):
@@ -48,17 +50,48 @@ class VariantScheduler(FIFOScheduler):
         if inner is not None and "epoch" in result:
             inner.on_trial_complete(tune_controller, self._stand_in(trial), result)
 
-    def _stand_in(self, trial: Any) -> SimpleNamespace:
-        return _stand_in(self._look_up(trial.trial_id).id)
+    def _stand_in(self, trial: Any) -> StandIn:
+        return StandIn(self._look_up(trial.trial_id).id)
 
     def _for(self, trial: Any) -> TrialScheduler | None:
         mine = self._look_up(trial.trial_id)
         return self._inner.get(mine.variant) if mine.phase is Phase.SEARCH else None
 
 
+class _MedianRule(MedianStoppingRule):
+    """Tune's rule, that takes the same result once, and forgets whom it has stopped.
+
+    A trial that it is shown again after it was stopped has been stopped by nobody: its history is shown, and
+    what the rule would have said depends on the order in which trials are shown.
+    """
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        decision = str(super().on_trial_result(tune_controller, trial, result))
+        self._stopped_trials.discard(trial)
+        return decision
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        seen = self._results[trial]
+        if not seen or seen[-1]["epoch"] < result["epoch"]:
+            super().on_trial_complete(tune_controller, trial, result)
+
+
 def variant_schedulers(search: SearchSpec, arms: Iterable[Arm]) -> dict[str, TrialScheduler]:
-    """The stopping scheduler of each variant; empty where trials are never stopped."""
+    """The stopping scheduler of each variant; empty where trials run to their end, or wait for others."""
     chosen = search.scheduler
+    if isinstance(chosen, MedianScheduler):
+        return {
+            arm.name: _MedianRule(
+                time_attr="epoch",
+                metric=search.metric,
+                mode=search.mode,
+                grace_period=chosen.grace_period,
+                min_samples_required=chosen.min_trials,
+                # A trial that has too few others to be compared with goes on instead of making way for them.
+                min_time_slice=inf,
+            )
+            for arm in arms
+        }
     if not isinstance(chosen, ASHAScheduler):
         return {}
     return {
@@ -80,12 +113,14 @@ def relive(scheduler: TrialScheduler, trial_id: str, history: Iterable[dict[str,
     `history` holds what the scheduler was shown then, up to where it stopped the trial. What it would
     decide now is of no interest: it depends on the order in which trials reached their rungs.
     """
-    trial = _stand_in(trial_id)
+    trial = StandIn(trial_id)
     scheduler.on_trial_add(None, trial)
     for epoch in history:
         scheduler.on_trial_result(None, trial, dict(epoch))
 
 
-def _stand_in(trial_id: str) -> SimpleNamespace:
+@dataclass(frozen=True)
+class StandIn:
     """What a scheduler needs to see of a trial, under our id: Tune's is another one after a restart."""
-    return SimpleNamespace(trial_id=trial_id, config={}, status="RUNNING")
+
+    trial_id: str

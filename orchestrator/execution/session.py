@@ -206,14 +206,15 @@ class Session:
 
     @property
     def done(self) -> bool:
-        return self.training.done
+        """Whether all is trained that is to be trained now."""
+        return self.training.done or self.training.epoch == self.job.until
 
     def train_epoch(self) -> dict[str, float]:
         """Train one epoch, and after the last one do what the phase asks for; returns "epoch" and metrics."""
         metrics = self.training.train_epoch()
         if self._stored is not None:
             metrics |= self._stored.metrics()
-        if self.done:
+        if self.training.done:
             metrics |= self._complete(metrics)
         if self._writes:
             self._keep(metrics)
@@ -237,11 +238,11 @@ class Session:
         self.folder.add_metrics(self.training.epoch, metrics)
         if self.training.temperatures is not None:
             self.folder.add_temperatures(self.training.epoch, self.training.temperatures)
-        if self.done:
+        if self.training.done:
             self._describe()
             return
         interval = min(self.run.training.checkpoint_interval_s, WORTH * self._saving_s)
-        if time.monotonic() - self._saved_at >= interval:
+        if self.done or time.monotonic() - self._saved_at >= interval:
             self.save()
 
     def _complete(self, metrics: Mapping[str, float]) -> dict[str, float]:

@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from ray import tune
 from ray.tune.search import Searcher
 from ray.tune.search.sample import Domain as TuneDomain
 
-from orchestrator.errors import UsageError
+from orchestrator.execution.searchers import METRIC, make_searcher, observe, require_packages
 from orchestrator.search.plan import Arm
-from orchestrator.spec.search import (
-    Choice,
-    Domain,
-    LogRandInt,
-    LogUniform,
-    QUniform,
-    RandInt,
-    SearchSpec,
-)
-
-_METRIC = "value"
+from orchestrator.search.warm_start import Earlier
+from orchestrator.spec.domains import Choice, Domain, LogRandInt, LogUniform, QRandInt, QUniform, RandInt
+from orchestrator.spec.search import SearchSpec
 
 
 def tune_domain(domain: Domain) -> TuneDomain:
-    """Ray's form of a domain. A choice becomes one of its positions, as its values may be whole sections."""
+    """Ray's form of a domain.
+
+    A choice becomes one of its positions, as its values may be whole sections; so do whole numbers with a step,
+    which not every searcher knows.
+    """
     if isinstance(domain, Choice):
         return tune.choice(list(range(len(domain.values))))
+    if isinstance(domain, QRandInt):
+        return tune.randint(0, domain.size)
     if isinstance(domain, LogRandInt):
         return tune.lograndint(domain.low, domain.high + 1)
     if isinstance(domain, RandInt):
@@ -41,16 +42,21 @@ def tune_domain(domain: Domain) -> TuneDomain:
 
 
 def encode(domain: Domain, value: Any) -> Any:
-    """A value as the searcher knows it."""
+    """A value that the domain takes, as the searcher knows it."""
+    if isinstance(domain, QRandInt):
+        return domain.grid.index(value)
     if not isinstance(domain, Choice):
         return value
-    return next(n for n, known in enumerate(domain.values) if known == value and type(known) is type(value))
+    equal = [n for n, known in enumerate(domain.values) if known == value]
+    return next((n for n in equal if type(domain.values[n]) is type(value)), equal[0])
 
 
 def decode(domain: Domain, value: Any) -> Any:
     """A searcher's value as plain data within the domain."""
     if isinstance(domain, Choice):
         return domain.values[int(value)]
+    if isinstance(domain, QRandInt):
+        return domain.grid[int(value)]
     if isinstance(domain, RandInt):
         return min(max(int(value), domain.low), domain.high)
     if isinstance(domain, QUniform):
@@ -58,31 +64,44 @@ def decode(domain: Domain, value: Any) -> Any:
     return min(max(float(value), domain.low), domain.high)
 
 
+@dataclass
+class _Result:
+    """What is known of one trial, in the searcher's terms."""
+
+    point: dict[str, Any]
+    values: list[tuple[int, float]] = field(default_factory=list)
+    """The metric after so many epochs; where a sampler has no use for these, once, after 0."""
+
+
 class SearcherSampler:
     """A Ray Tune searcher as the sampler of one variant.
 
     Points are repaired by the variant's constraints after they are drawn; the searcher is told the
     result under the point it drew. When it is to learn of a point that it did not draw, from an earlier
-    session, it is made anew: being asked again for known points is all that every searcher understands.
+    session or experiment or from the spec, it is made anew with all results.
     """
 
-    def __init__(self, arm: Arm, drawn: int, search: SearchSpec, seed: int) -> None:
+    def __init__(self, arm: Arm, drawn: int, search: SearchSpec, seed: int, earlier: Sequence[Earlier] = ()) -> None:
         self._variant = arm.variant
         self._drawn_before = drawn
         self._search = search
         self._seed = seed
+        self._by_rung = search.method == "bohb"
         self._searcher: Searcher | None = None
         self._drawn: dict[str, dict[str, Any]] = {}
         """What was drawn in this session, in the searcher's terms."""
         self._waiting: set[str] = set()
         """Trials of which the searcher expects the result."""
-        self._told: list[tuple[dict[str, Any], float]] = []
+        self._results: dict[str, _Result] = {}
+        for number, trial in enumerate(earlier):
+            self._learn(f"earlier-{number}", trial.params, trial.epochs, trial.value)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        if self._searcher is None:
-            self._searcher = self._informed()
-            self._waiting.clear()
-        drawn = self._searcher.suggest(trial_id)
+        with _seeded(f"{self._seed}/{self._drawn_before + len(self._drawn)}"):
+            if self._searcher is None:
+                self._searcher = self._informed()
+                self._waiting.clear()
+            drawn = self._searcher.suggest(trial_id)
         if drawn is None or drawn == Searcher.FINISHED:
             return None
         self._drawn[trial_id] = drawn
@@ -90,22 +109,36 @@ class SearcherSampler:
         space = self._variant.space
         return self._variant.repaired({path: decode(space[path], value) for path, value in drawn.items()})
 
+    def observe(self, trial_id: str, params: Mapping[str, Any], epochs: int, value: float) -> None:
+        if self._by_rung and self._learn(trial_id, params, epochs, value):
+            if trial_id not in self._waiting:
+                self._searcher = None
+            elif self._searcher is not None:
+                observe(self._searcher, self._search, trial_id, epochs, value)
+
     def tell(self, trial_id: str, params: Mapping[str, Any], value: float | None) -> None:
         expected = trial_id in self._waiting
         if self._searcher is not None and expected:
             self._waiting.remove(trial_id)
-            result = None if value is None else {_METRIC: value}
+            result = None if value is None else {METRIC: value}
             self._searcher.on_trial_complete(trial_id, result, error=value is None)
+        if value is None or self._by_rung:
+            return
+        if self._learn(trial_id, params, 0, value) and not expected:
+            self._searcher = None
+
+    def _learn(self, trial_id: str, params: Mapping[str, Any], epochs: int, value: float) -> bool:
+        """Keep a result; whether it is one that the searcher can be told."""
         point = self._drawn.get(trial_id) or self._encoded(params)
-        if value is not None and point is not None:
-            self._told.append((point, value))
-            if not expected:
-                self._searcher = None
+        if point is None:
+            return False
+        self._results.setdefault(trial_id, _Result(point)).values.append((epochs, value))
+        return True
 
     def _encoded(self, params: Mapping[str, Any]) -> dict[str, Any] | None:
         """A point in the searcher's terms; None where a constraint has moved it out of a domain."""
         space = self._variant.space
-        if not all(domain.holds(params[path]) for path, domain in space.items()):
+        if not all(domain.takes(params[path]) for path, domain in space.items()):
             return None
         return {path: encode(domain, params[path]) for path, domain in space.items()}
 
@@ -117,40 +150,24 @@ class SearcherSampler:
         drawn = self._drawn_before + len(self._drawn)
         mixed = hashlib.sha256(f"{self._seed}/{drawn}".encode()).digest()
         space = {path: tune_domain(domain) for path, domain in self._variant.space.items()}
-        points = [dict(point) for point, _ in self._told]
-        searcher = _searcher(self._search, space, points, int.from_bytes(mixed[:4], "big") % 2**31)
-        for number, (_, value) in enumerate(self._told):
-            searcher.suggest(f"told-{number}")
-            searcher.on_trial_complete(f"told-{number}", {_METRIC: value})
-        return searcher
+        results = [(result.point, result.values) for result in self._results.values()]
+        return make_searcher(self._search, space, results, int.from_bytes(mixed[:4], "big") % 2**31)
 
 
-def make_sampler(arm: Arm, drawn: int, search: SearchSpec, seed: int) -> SearcherSampler:
-    """The spec's sampler for one variant, of which earlier sessions have drawn so many points."""
-    if search.sampler == "hyperopt":
-        _require_hyperopt()
-    return SearcherSampler(arm, drawn, search, seed)
-
-
-def _require_hyperopt() -> None:
+@contextmanager
+def _seeded(text: str) -> Iterator[None]:
+    """NumPy's global generator, which some searchers draw from, seeded with a text; afterwards as it was."""
+    state = np.random.get_state()
+    np.random.seed(int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big"))
     try:
-        import hyperopt  # noqa: F401
-    except ImportError:
-        raise UsageError(
-            "search.sampler: hyperopt is not installed",
-            hint="pip install 'distillation-orchestrator[hyperopt]', or choose optuna",
-        ) from None
+        yield
+    finally:
+        np.random.set_state(state)
 
 
-def _searcher(search: SearchSpec, space: dict[str, TuneDomain], points: list[dict[str, Any]], seed: int) -> Searcher:
-    """The searcher, which suggests `points` before its own."""
-    known = {"points_to_evaluate": points} if points else {}
-    if search.sampler == "hyperopt":
-        from ray.tune.search.hyperopt import HyperOptSearch
-
-        space = HyperOptSearch.convert_search_space(space)
-        return HyperOptSearch(space, metric=_METRIC, mode=search.mode, random_state_seed=seed, **known)
-    from ray.tune.search.optuna import OptunaSearch
-
-    space = OptunaSearch.convert_search_space(space)
-    return OptunaSearch(space, metric=_METRIC, mode=search.mode, seed=seed, **known)
+def make_sampler(
+    arm: Arm, drawn: int, search: SearchSpec, seed: int, earlier: Sequence[Earlier] = ()
+) -> SearcherSampler:
+    """The spec's sampler for one variant, of which earlier sessions have drawn so many points."""
+    require_packages(search)
+    return SearcherSampler(arm, drawn, search, seed, earlier)

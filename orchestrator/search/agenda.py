@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
+from orchestrator.search.halving import Waiting
 from orchestrator.search.plan import Arm, Plan
 from orchestrator.search.trials import Phase, Record, Status, Trial
 from orchestrator.spec.search import SearchSpec
@@ -26,6 +27,9 @@ class Sampler(Protocol):
     def tell(self, trial_id: str, params: Mapping[str, Any], value: float | None) -> None:
         """A trial's final metric, None if it failed; also called for trials of earlier sessions."""
 
+    def observe(self, trial_id: str, params: Mapping[str, Any], epochs: int, value: float) -> None:
+        """A trial's metric after so many epochs, at a rung or its end; called with scheduler bohb, before `tell`."""
+
 
 class PlannedSampler:
     """Hands out points that were known from the start."""
@@ -39,6 +43,9 @@ class PlannedSampler:
 
     def tell(self, trial_id: str, params: Mapping[str, Any], value: float | None) -> None:
         """Results do not change what is planned."""
+
+    def observe(self, trial_id: str, params: Mapping[str, Any], epochs: int, value: float) -> None:
+        """Nor do those on the way."""
 
 
 MakeSampler = Callable[[Arm, int], Sampler]
@@ -66,15 +73,17 @@ class Agenda:
     ) -> None:
         self.plan = plan
         self.records = {
-            id: record if record.status.ended else replace(record, status=Status.INTERRUPTED)
+            id: record if record.status.ended else replace(record, status=_at_the_start(record.status))
             for id, record in records.items()
             if not (record.trial.phase is Phase.TEACHER and record.trial.variant not in ready_teachers)
             or not record.status.ended
         }
         self._ready = set(ready_teachers)
         self._out_of_budget = out_of_budget
-        self._resume = [record.trial for record in self.records.values() if not record.status.ended]
+        self._resume = [record.trial for record in self.records.values() if record.status is Status.INTERRUPTED]
         self._running: dict[str, Record] = {}
+        self._paused = {id: record for id, record in self.records.items() if record.status is Status.PAUSED}
+        self._waiting = Waiting(plan, self.records)
         self._begun: Counter[tuple[Phase, str]] = Counter()
         """Trials that were ever handed out, by phase and variant."""
         self._ended: Counter[tuple[Phase, str]] = Counter()
@@ -92,31 +101,51 @@ class Agenda:
                 continue
             self._samplers[arm.name] = make_sampler(arm, len(past))
             for record in past:
+                for epochs, value in zip(self._waiting.passed(record), record.rungs, strict=True):
+                    self._observe(record, epochs, value)
                 if record.status.ended:
                     self._tell(record)
 
     def next(self) -> Trial | None:
         """The trial to start now; None when there is none, or none before a running one ends."""
-        trial = self._interrupted() or self._teacher() or self._search() or self._final()
+        trial = self._interrupted() or self._teacher() or self._promoted() or self._search() or self._final()
         if trial is not None:
             if trial.id not in self.records:
                 self.records[trial.id] = Record(trial)
                 self._begun[_group(trial)] += 1
+            self._paused.pop(trial.id, None)
             record = self._running[trial.id] = self.records[trial.id]
             record.status, record.reason, record.died = Status.RUNNING, None, False
         return trial
 
     def finish(self, record: Record) -> None:
-        """Take in a running trial's outcome; one that was interrupted is handed out again."""
-        del self._running[record.trial.id]
+        """Take in the outcome of a trial that ran or waited; one that was interrupted is handed out again."""
+        for open_ones in (self._running, self._paused):
+            open_ones.pop(record.trial.id, None)
         self.records[record.trial.id] = record
         self._count_end(record)
-        if not record.status.ended:
+        if record.status is Status.PAUSED:
+            self._paused[record.trial.id] = record
+        if record.status is Status.INTERRUPTED:
             self._resume.append(record.trial)
         if record.trial.phase is Phase.TEACHER and record.status is Status.FINISHED:
             self._ready.add(record.trial.variant)
+        if record.trial.phase is Phase.SEARCH and record.status is Status.PAUSED:
+            self._observe(record, record.epochs, record.rungs[-1])
         if record.trial.phase is Phase.SEARCH and record.status.ended:
             self._tell(record)
+        self._waiting.follow(record)
+
+    def next_rung(self, record: Record) -> int | None:
+        """The epoch after which a trial is to wait for others; None where it is to run to its end."""
+        return self._waiting.next_rung(record)
+
+    @property
+    def out(self) -> list[Record]:
+        """Trials that wait in vain: others were better, or the search is to begin no more."""
+        if self.budget_spent:
+            return list(self._paused.values())
+        return self._waiting.out
 
     @property
     def running(self) -> list[Record]:
@@ -149,6 +178,13 @@ class Agenda:
                 return trial
         return None
 
+    def _promoted(self) -> Trial | None:
+        """A trial that was better than others of its bracket, and goes on."""
+        if self.budget_spent:
+            return None
+        ready = (r.trial for r in self._waiting.go_on if self._has_teacher(self.plan.by_name[r.trial.variant]))
+        return next(ready, None)
+
     def _search(self) -> Trial | None:
         if self.budget_spent:
             return None
@@ -156,10 +192,16 @@ class Agenda:
             index = self._begun[Phase.SEARCH, arm.name]
             if index >= arm.count or not self._has_teacher(arm):
                 continue
-            params = self._samplers[arm.name].suggest(self.plan.search_trial(arm, index, {}).id)
+            params = self._params(arm, index)
             if params is not None:
                 return self.plan.search_trial(arm, index, params)
         return None
+
+    def _params(self, arm: Arm, index: int) -> Mapping[str, Any] | None:
+        """Values of the arm's next trial: a point that is to be tried first, else what its sampler draws."""
+        if arm.points is None and index < len(arm.first):
+            return arm.first[index]
+        return self._samplers[arm.name].suggest(self.plan.search_trial(arm, index, {}).id)
 
     def _final(self) -> Trial | None:
         for arm in self.plan.arms:
@@ -203,9 +245,20 @@ class Agenda:
         self._ended[_group(record.trial)] += record.status.ended
         self._failures += record.status is Status.FAILED
 
+    def _observe(self, record: Record, epochs: int, value: float) -> None:
+        if self.plan.spec.search.scheduler.method == "bohb":
+            self._samplers[record.trial.variant].observe(record.trial.id, record.trial.params, epochs, value)
+
     def _tell(self, record: Record) -> None:
         value = record.metrics.get(self.plan.spec.search.metric) if record.status.has_result else None
+        if record.status is Status.FINISHED and value is not None:
+            self._observe(record, record.epochs, value)
         self._samplers[record.trial.variant].tell(record.trial.id, record.trial.params, value)
+
+
+def _at_the_start(status: Status) -> Status:
+    """What an open trial of an earlier session is; nothing runs any more."""
+    return status if status is Status.PAUSED else Status.INTERRUPTED
 
 
 def _group(trial: Trial) -> tuple[Phase, str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from orchestrator.errors import ResourceError
 from orchestrator.machine import Machine
-from orchestrator.search.points import grid_points, random_points
+from orchestrator.search.points import first_points, grid_points, random_points
 from orchestrator.search.sizes import ModelSize, size_in
 from orchestrator.search.teachers import Source, TeacherRun, teaching
 from orchestrator.search.trials import ASSISTANT, Phase, Record, Trial
@@ -31,6 +31,8 @@ class Arm:
     """Search trials."""
     points: tuple[Mapping[str, Any], ...] | None
     """The trials' values, where they do not depend on results."""
+    first: tuple[Mapping[str, Any], ...]
+    """Those that are tried before the sampler draws any; among `points` where there are such."""
     sources: tuple[Source, ...]
     """Networks that its students learn from, whatever their seed."""
 
@@ -141,12 +143,16 @@ class Plan:
         kind = ASSISTANT if teacher.trains_student else "teacher"
         return Trial(f"{kind}-{key[:8]}", Phase.TEACHER, key, 0, teacher.run.seed)
 
+    def search_id(self, arm: Arm, index: int) -> str:
+        """Id of the arm's search trial of this number."""
+        return f"{arm.name}-{index:03d}"
+
     def search_trial(self, arm: Arm, index: int, params: Mapping[str, Any]) -> Trial:
         """All search trials have the experiment's seed, so that they differ in their values alone."""
-        repeats = self.spec.search.samples if self.spec.search.sampler == "grid" else 1
+        repeats = self.spec.search.samples if self.spec.search.method == "grid" else 1
         repeat = index // max(arm.count // repeats, 1) if arm.variant.space else 0
         seed = self.spec.seed + (GRID_REPEAT_SEED + repeat if repeat else 0)
-        return Trial(f"{arm.name}-{index:03d}", Phase.SEARCH, arm.name, index, seed, dict(params))
+        return Trial(self.search_id(arm, index), Phase.SEARCH, arm.name, index, seed, dict(params))
 
     def final_trial(self, arm: Arm, index: int, params: Mapping[str, Any]) -> Trial:
         """Final runs have fresh seeds, the same ones in every variant."""
@@ -200,6 +206,7 @@ class Plan:
                     "trials": arm.count,
                     "epochs_per_trial": arm.max_epochs,
                     "points": None if arm.points is None else [dict(point) for point in arm.points],
+                    "first_points": [dict(point) for point in arm.first],
                 }
                 for arm in self.arms
             ],
@@ -222,7 +229,7 @@ def make_plan(spec: ExperimentSpec) -> Plan:
         needed = teaching(variant.run)
         for key, teacher in needed.runs.items():
             teachers.setdefault(key, teacher)
-        arms.append(Arm(variant, count, points, needed.sources))
+        arms.append(Arm(variant, count, points, tuple(first_points(variant, spec.seed)), needed.sources))
     return Plan(spec, tuple(arms), teachers)
 
 
@@ -230,9 +237,9 @@ def _points(variant: Variant, spec: ExperimentSpec) -> tuple[Mapping[str, Any], 
     search = spec.search
     if not variant.space:
         return ({},)
-    if search.sampler == "grid":
+    if search.method == "grid":
         return tuple(grid_points(variant, search.samples))
-    if search.sampler == "random":
+    if search.method == "random":
         return tuple(random_points(variant, search.samples, spec.seed))
     return None
 

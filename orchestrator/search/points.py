@@ -1,12 +1,9 @@
-"""Points that are known before anything runs: grids and random draws."""
+"""Points that are known before anything runs: grids, random draws, and those that a spec wants tried first."""
 
 from __future__ import annotations
 
-import math
-import random
 from typing import Any
 
-from orchestrator.spec.search import Choice, Domain, LogRandInt, LogUniform, QUniform, RandInt
 from orchestrator.spec.variants import Variant
 
 
@@ -15,33 +12,16 @@ def grid_points(variant: Variant, repeats: int) -> list[dict[str, Any]]:
     return list(variant.grid()) * repeats
 
 
+def first_points(variant: Variant, seed: int) -> list[dict[str, Any]]:
+    """The variant's points that are tried first; values that they leave out are drawn."""
+    return [variant.drawn(n, seed, given) for n, given in enumerate(variant.points)]
+
+
 def random_points(variant: Variant, count: int, seed: int) -> list[dict[str, Any]]:
-    """`count` draws, repaired by the constraints.
+    """`count` points: those to be tried first, and draws.
 
     A value depends on the seed, its path and its number alone, so that variants that share a domain
     are given the same values of it: a paired comparison.
     """
-    return [
-        variant.repaired(
-            {path: draw(domain, random.Random(f"{seed}/{path}/{n}")) for path, domain in variant.space.items()}
-        )
-        for n in range(count)
-    ]
-
-
-def draw(domain: Domain, rng: random.Random) -> Any:
-    """One value of the domain."""
-    if isinstance(domain, Choice):
-        return rng.choice(domain.values)
-    if isinstance(domain, QUniform):
-        return rng.choice(domain.grid)
-    if isinstance(domain, LogRandInt):
-        # Half a unit on both sides gives the ends their full share.
-        value = math.exp(rng.uniform(math.log(domain.low - 0.5), math.log(domain.high + 0.5)))
-        return min(max(round(value), domain.low), domain.high)
-    if isinstance(domain, RandInt):
-        return rng.randint(domain.low, domain.high)
-    if isinstance(domain, LogUniform):
-        value = math.exp(rng.uniform(math.log(domain.low), math.log(domain.high)))
-        return min(max(value, domain.low), domain.high)
-    return rng.uniform(domain.low, domain.high)
+    first = first_points(variant, seed)
+    return first + [variant.drawn(n, seed) for n in range(len(first), count)]

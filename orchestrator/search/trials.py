@@ -21,9 +21,10 @@ ASSISTANT = "assistant"
 
 
 class Status(StrEnum):
-    """What became of a trial; the first two are still to be worked on."""
+    """What became of a trial; the first three are still to be worked on."""
 
     RUNNING = "running"
+    PAUSED = "paused"
     INTERRUPTED = "interrupted"
     FINISHED = "finished"
     STOPPED = "stopped"
@@ -31,7 +32,7 @@ class Status(StrEnum):
 
     @property
     def ended(self) -> bool:
-        return self not in (Status.RUNNING, Status.INTERRUPTED)
+        return self not in (Status.RUNNING, Status.PAUSED, Status.INTERRUPTED)
 
     @property
     def has_result(self) -> bool:
@@ -67,11 +68,13 @@ class Record:
     seconds: float = 0.0
     """Time from start to end, over all attempts."""
     reason: str | None = None
-    """One line on why it failed or was stopped."""
+    """One line on why it failed, was stopped, or waits."""
     died: bool = False
     """Whether its process ended instead of telling why, as where memory ran out: another time it may live."""
     described: dict[str, float] = field(default_factory=dict)
     """What its process told of its networks by dotted name, such as student.parameters."""
+    rungs: list[float] = field(default_factory=list)
+    """The search's metric at every rung where it waited for the others of its bracket."""
 
 
 def created(trial: Trial) -> dict[str, Any]:
@@ -80,9 +83,11 @@ def created(trial: Trial) -> dict[str, Any]:
 
 
 def ended(record: Record) -> dict[str, Any]:
-    """The journal's event of a trial that will not go on, or not in this session."""
+    """The journal's event of a trial that will not go on, or not in this session, or waits for others."""
     content = asdict(record)
     del content["trial"]
+    if not record.rungs:
+        del content["rungs"]
     return {"event": "ended", "id": record.trial.id, **content}
 
 

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from orchestrator.errors import Problem, SpecError, UsageError
 from orchestrator.spec.experiment import ExperimentSpec
+from orchestrator.spec.first_points import check_points
 from orchestrator.spec.overrides import override, without_effect
 from orchestrator.spec.problems import problems_of
 from orchestrator.spec.variants import check_search
@@ -110,7 +111,7 @@ def load_spec(
     partial: list[Problem] = []
     try:
         spec = ExperimentSpec.model_validate(raw)
-        problems = check_search(spec, lines)
+        problems = check_search(spec, lines) or check_points(spec, lines)
         if not problems:
             problems, partial = without_effect(spec, values)
     except ValidationError as error:

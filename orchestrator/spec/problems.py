@@ -61,7 +61,7 @@ def _problem(details: ErrorDetails, model: type[BaseModel], raw: Any, lines: Lin
     kind = details["type"]
     loc = _without_tags(details["loc"], raw, missing=kind == "missing")
     value, has_value, hint = details["input"], kind != "missing", None
-    rule = _RULES.get(kind, details["msg"]).format(**context)
+    rule = _RULES[kind].format(**context) if kind in _RULES else details["msg"]
     if kind == "rule":
         rule = context["rule"]
         if "field" in context:

@@ -2,214 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
-import math
-import re
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, JsonValue, Tag, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, JsonValue, model_validator
 
 from orchestrator import names
 from orchestrator.registry import nearest
-from orchestrator.spec.base import Section, broken_rule, told_by
+from orchestrator.spec.base import Section, broken_rule
+from orchestrator.spec.constraints import ConstraintText
+from orchestrator.spec.domains import Domain
+from orchestrator.spec.samplers import BY_NAME, SamplerSection, SamplerSpec
+from orchestrator.spec.schedulers import NoScheduler, SchedulerSpec
 
 SEARCHED_SECTIONS = ("student", "distillation", "training", "data.augmentation")
 VARIANT_SECTIONS = ("data", "teacher", "student", "scheme", "distillation", "training")
 _VARIANT_NAME = r"^[A-Za-z0-9][A-Za-z0-9+._-]*$"
+_ANY_SAMPLER = ("none", "asha", "median", "hyperband")
+GOES_WITH = {
+    "grid": _ANY_SAMPLER,
+    "random": _ANY_SAMPLER,
+    "optuna": _ANY_SAMPLER,
+    "hyperopt": _ANY_SAMPLER,
+    "bohb": ("bohb",),
+}
+"""Sampler: the schedulers that it works with."""
 
-
-class RangeDomain(Section):
-    """What domains between two ends share; both ends are included."""
-
-    low: float = Field(description="Smallest value, in the unit of the field that is searched.")
-    high: float = Field(description="Largest value, in the unit of the field that is searched.")
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.low >= self.high:
-            raise broken_rule("high", f"must be > low ({self.low})", self.high)
-        if getattr(self, "type", "").startswith("log") and self.low <= 0:
-            raise broken_rule("low", "must be > 0 on a logarithmic scale", self.low)
-        return self
-
-    @property
-    def extremes(self) -> list[Any]:
-        return [self.low, self.high]
-
-    @property
-    def size(self) -> int | None:
-        """Number of values in the domain, None where they cannot be counted."""
-        return None
-
-    @property
-    def grid(self) -> list[Any]:
-        """Every value of the domain, where they can be counted."""
-        return []
-
-    def holds(self, value: Any) -> bool:
-        """Whether a value lies between the ends."""
-        return bool(self.low <= value <= self.high)
-
-    def __str__(self) -> str:
-        return f"{getattr(self, 'type', 'range')} {self.low:g} to {self.high:g}"
-
-
-class Uniform(RangeDomain):
-    """Any value, all equally likely."""
-
-    type: Literal["uniform"]
-
-
-class LogUniform(RangeDomain):
-    """Any value, equally likely on a logarithmic scale."""
-
-    type: Literal["loguniform"]
-
-
-class QUniform(RangeDomain):
-    """Multiples of q, all equally likely."""
-
-    type: Literal["quniform"]
-    q: float = Field(gt=0, description="Step; low and high are multiples of it.")
-
-    @model_validator(mode="after")
-    def _multiples(self) -> Self:
-        for name in ("low", "high"):
-            steps = getattr(self, name) / self.q
-            if not math.isclose(steps, round(steps), abs_tol=1e-9):
-                raise broken_rule(name, f"must be a multiple of q ({self.q})", getattr(self, name))
-        return self
-
-    @property
-    def size(self) -> int:
-        return round(self.high / self.q) - round(self.low / self.q) + 1
-
-    @property
-    def grid(self) -> list[Any]:
-        return [round(n * self.q, 12) for n in range(round(self.low / self.q), round(self.high / self.q) + 1)]
-
-    def __str__(self) -> str:
-        return f"{super().__str__()} in steps of {self.q:g}"
-
-
-class RandInt(RangeDomain):
-    """Whole numbers, all equally likely; high is included."""
-
-    type: Literal["randint"]
-    low: int = Field(description="Smallest number.")
-    high: int = Field(description="Largest number.")
-
-    @property
-    def size(self) -> int:
-        return self.high - self.low + 1
-
-    @property
-    def grid(self) -> list[Any]:
-        return list(range(self.low, self.high + 1))
-
-
-class LogRandInt(RandInt):
-    """Whole numbers, equally likely on a logarithmic scale; high is included."""
-
-    type: Literal["lograndint"]  # type: ignore[assignment]
-
-
-class Choice(Section):
-    """One of a list of values, which may be whole sections."""
-
-    type: Literal["choice"]
-    values: list[JsonValue] = Field(min_length=1, description="Values, all equally likely.")
-
-    @model_validator(mode="after")
-    def _distinct(self) -> Self:
-        for a, b in itertools.combinations(self.values, 2):
-            if a == b and type(a) is type(b):
-                raise broken_rule("values", "must differ from each other", a)
-        return self
-
-    @property
-    def extremes(self) -> list[Any]:
-        return list(self.values)
-
-    @property
-    def size(self) -> int:
-        return len(self.values)
-
-    @property
-    def grid(self) -> list[Any]:
-        return list(self.values)
-
-    def holds(self, value: Any) -> bool:
-        """Whether a value is one of the list."""
-        return value in self.values
-
-    def __str__(self) -> str:
-        return "one of " + ", ".join(str(value) for value in self.values)
-
-
-Domain = Annotated[Uniform | LogUniform | QUniform | RandInt | LogRandInt | Choice, Field(discriminator="type")]
-
-_CONSTRAINT = re.compile(r"^\s*(\S+)\s*(<=|>=)\s*(\S+)\s*$")
-
-
-class Constraint:
-    """`left <= right` (or >=) between dotted paths or numbers, kept by moving a searched value.
-
-    Where a drawn point breaks the rule, the left side is set to the right side's value if it is
-    searched, else the right side to the left's. A grid leaves such points out.
-    """
-
-    def __init__(self, text: str) -> None:
-        match = _CONSTRAINT.match(text)
-        if match is None:
-            raise ValueError(f"{text!r} is not of the form 'path <= path' or 'path >= path'")
-        self.text = text
-        self.left, self.operator, self.right = match.groups()
-
-    @property
-    def paths(self) -> list[str]:
-        return [side for side in (self.left, self.right) if _number(side) is None]
-
-    def holds(self, look_up: Mapping[str, Any]) -> bool:
-        """Whether the rule holds; where a field is absent, as in another form of its section, it does."""
-        if any(path not in look_up for path in self.paths):
-            return True
-        left, right = self._values(look_up)
-        return bool(left <= right if self.operator == "<=" else left >= right)
-
-    def repair(self, point: Mapping[str, Any], look_up: Mapping[str, Any]) -> dict[str, Any]:
-        """`point` with one searched value moved so that the rule holds, if either side is searched."""
-        if self.holds(look_up):
-            return dict(point)
-        left, right = self._values(look_up)
-        if self.left in point:
-            return {**point, self.left: right}
-        return {**point, self.right: left} if self.right in point else dict(point)
-
-    def _values(self, look_up: Mapping[str, Any]) -> tuple[Any, Any]:
-        return tuple(  # type: ignore[return-value]
-            look_up[side] if (number := _number(side)) is None else number for side in (self.left, self.right)
-        )
-
-
-def _number(text: str) -> float | None:
-    for kind in (int, float):
-        with contextlib.suppress(ValueError):
-            return kind(text)
-    return None
-
-
-def _constraint_text(text: str) -> str:
-    try:
-        constraint = Constraint(text)
-    except ValueError as error:
-        raise PydanticCustomError("rule", "{rule}", {"rule": str(error)}) from None
-    if not constraint.paths:
-        raise PydanticCustomError("rule", "{rule}", {"rule": "must name at least one field"})
-    return text
+Point = dict[str, JsonValue]
 
 
 class VariantSpec(Section):
@@ -219,26 +37,31 @@ class VariantSpec(Section):
         {}, description="Dotted path of a field or section: its value in this variant, where it is not searched."
     )
     space: dict[str, Domain] = Field({}, description="Dotted path: domain, added to search.space.")
+    points: list[Point] = Field([], description="Points that this variant tries after those of search.points.")
     reference: str | None = Field(None, description="Variant that this one is compared with, if not search.reference.")
 
 
-class NoScheduler(Section):
-    """Every trial runs to its end."""
+class WarmStartSpec(Section):
+    """Trials of an earlier experiment that adaptive samplers learn from, variant by variant of the same name."""
 
-    method: Literal["none"] = "none"
+    experiment: str | None = Field(None, description="Name or id of an experiment in the same home folder.")
+    mlflow: str | None = Field(None, description="Name of an MLflow experiment.")
+    uri: str | None = Field(
+        None, description="MLflow's tracking URI, where that is not this experiment's own; may hold ${env:NAME}."
+    )
 
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.experiment is None) == (self.mlflow is None):
+            raise broken_rule("experiment", "give either experiment or mlflow", self.experiment)
+        if self.uri is not None and self.mlflow is None:
+            raise broken_rule("uri", "is where an experiment under mlflow is: give that, or remove it", self.uri)
+        return self
 
-class ASHAScheduler(Section):
-    """Asynchronous successive halving: weak trials end early, within each variant."""
-
-    method: Literal["asha"]
-    grace_period: int = Field(1, ge=1, description="Epochs that every trial gets.")
-    reduction_factor: float = Field(3, gt=1, description="One in this many trials goes on at each rung.")
-
-
-SchedulerSpec = Annotated[
-    Annotated[NoScheduler, Tag("none")] | Annotated[ASHAScheduler, Tag("asha")], told_by("method", "none")
-]
+    @property
+    def name(self) -> str:
+        """Of the experiment, ours or MLflow's."""
+        return str(self.mlflow or self.experiment)
 
 
 class SearchSpec(Section):
@@ -249,10 +72,13 @@ class SearchSpec(Section):
         description="Validation metric that configurations are chosen by.",
     )
     mode: Literal["max", "min"] = Field("max", description="Whether a larger or a smaller metric is better.")
-    sampler: Literal["grid", "random", "optuna", "hyperopt"] = Field(
-        "optuna", description="How points are drawn: grid, random, optuna (TPE) or hyperopt (TPE)."
+    sampler: SamplerSpec = Field(
+        "optuna",
+        description="How points are drawn: grid, random, optuna, hyperopt or bohb; a section where it has options.",
     )
-    scheduler: SchedulerSpec = Field(NoScheduler(), description="What stops weak trials early: none or asha.")
+    scheduler: SchedulerSpec = Field(
+        NoScheduler(), description="What stops weak trials early: none, asha, median, hyperband or bohb."
+    )
     num_samples: int | None = Field(
         None,
         ge=1,
@@ -265,7 +91,14 @@ class SearchSpec(Section):
         json_schema_extra={"propertyNames": {"pattern": _VARIANT_NAME, "maxLength": 40}},
         description="Named arms, compared with each other; none: the spec's own values are the only arm.",
     )
-    constraints: list[Annotated[str, AfterValidator(_constraint_text)]] = Field(
+    points: list[Point] = Field(
+        [],
+        description="Points that every variant tries first, as dotted path: value; what one leaves out is drawn.",
+    )
+    warm_start: WarmStartSpec | None = Field(
+        None, description="An earlier experiment that adaptive samplers learn from; unset: none."
+    )
+    constraints: list[ConstraintText] = Field(
         [], description="Rules between searched values, such as 'distillation.temperature.min <= 2'."
     )
     reference: str | None = Field(
@@ -282,7 +115,30 @@ class SearchSpec(Section):
     @property
     def samples(self) -> int:
         """`num_samples`, or what it is when unset."""
-        return self.num_samples or (1 if self.sampler == "grid" else 20)
+        return self.num_samples or (1 if self.method == "grid" else 20)
+
+    @property
+    def method(self) -> str:
+        """The sampler's name."""
+        return self.sampler if isinstance(self.sampler, str) else self.sampler.method
+
+    @property
+    def sampling(self) -> SamplerSection:
+        """The sampler with its options, also where it is given as a plain name."""
+        if isinstance(self.sampler, str):
+            return BY_NAME[self.sampler](method=self.sampler)  # type: ignore[call-arg,return-value]
+        return self.sampler
+
+    @property
+    def drawing(self) -> str:
+        """The sampler in a word or two: its name, and its algorithm where it has another than usual."""
+        algorithm = getattr(self.sampler, "algorithm", None)
+        return f"{self.method} ({algorithm})" if algorithm else self.method
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether points depend on results."""
+        return self.method not in ("grid", "random")
 
     @model_validator(mode="after")
     def _references_are_variants(self) -> Self:
@@ -303,10 +159,50 @@ class SearchSpec(Section):
         return self
 
     @model_validator(mode="after")
+    def _sampler_goes_with_scheduler(self) -> Self:
+        method = self.scheduler.method
+        if method not in GOES_WITH[self.method]:
+            if self.method == "bohb":
+                instead = "sampler bohb learns from its own scheduler's rungs: use {method: bohb}, or sampler optuna"
+            else:
+                use = f"use that, or {{method: hyperband}} with {self.method}"
+                instead = f"tells only sampler bohb what it learns from: {use}"
+            raise broken_rule("scheduler.method", instead, method)
+        return self
+
+    @model_validator(mode="after")
+    def _epochs_are_alike(self) -> Self:
+        """What waits for others is compared with them after the same epochs, on the same schedule."""
+        if self.scheduler.method in ("hyperband", "bohb"):
+            for where, space in self._spaces.items():
+                for path in ("training.epochs", "training"):
+                    if path in space:
+                        rule = (
+                            f"cannot be searched with scheduler {self.scheduler.method}, which compares trials of "
+                            "equally many epochs: use asha, or search other fields of training"
+                        )
+                        raise broken_rule(f"{where}.{path}", rule, space[path].type)
+        return self
+
+    @model_validator(mode="after")
+    def _learns_from_results(self) -> Self:
+        if self.warm_start is not None and not self.adaptive:
+            rule = f"{self.method} learns nothing from results: use optuna, hyperopt or bohb, or remove warm_start"
+            raise broken_rule("sampler", rule, self.method)
+        places = {"points": self.points} | {f"variants.{n}.points": v.points for n, v in self.variants.items()}
+        for where, points in places.items():
+            if points and self.method == "grid":
+                raise broken_rule(where, "a grid has every point already: remove them, or use sampler random", points)
+        return self
+
+    @property
+    def _spaces(self) -> dict[str, dict[str, Domain]]:
+        return {"space": self.space} | {f"variants.{n}.space": v.space for n, v in self.variants.items()}
+
+    @model_validator(mode="after")
     def _countable_grid(self) -> Self:
-        if self.sampler == "grid":
-            spaces = {"space": self.space} | {f"variants.{n}.space": v.space for n, v in self.variants.items()}
-            for where, space in spaces.items():
+        if self.method == "grid":
+            for where, space in self._spaces.items():
                 for path, domain in space.items():
                     if domain.size is None:
                         raise broken_rule(

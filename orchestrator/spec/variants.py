@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,17 +15,13 @@ from pydantic import ValidationError
 
 from orchestrator.errors import Problem
 from orchestrator.registry import nearest
+from orchestrator.spec.constraints import Constraint
 from orchestrator.spec.distillation import IDLE, LOGIT_FIELDS
+from orchestrator.spec.domains import Choice, Domain, draw
 from orchestrator.spec.experiment import ExperimentSpec, RunSpec, assign
 from orchestrator.spec.problems import NOT_A_LIST, Lines, line_of, problems_of
-from orchestrator.spec.search import (
-    SEARCHED_SECTIONS,
-    VARIANT_SECTIONS,
-    Constraint,
-    Domain,
-    SearchSpec,
-    VariantSpec,
-)
+from orchestrator.spec.samplers import OptunaSampler
+from orchestrator.spec.search import SEARCHED_SECTIONS, VARIANT_SECTIONS, SearchSpec, VariantSpec
 
 DEFAULT_VARIANT = "default"
 MAX_CORNERS = 256
@@ -44,6 +41,18 @@ class Variant:
     """Dotted path: domain; the shared space and the variant's own."""
     constraints: tuple[Constraint, ...]
     """Those of the spec whose paths this variant has."""
+    points: tuple[Mapping[str, Any], ...] = ()
+    """What is to be tried first, as far as it is given."""
+
+    def drawn(self, number: int, seed: int, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """A point of the space; what is not given is drawn, by the seed, the path and the number alone."""
+        known = given or {}
+        return self.repaired(
+            {
+                path: known[path] if path in known else draw(domain, random.Random(f"{seed}/{path}/{number}"))
+                for path, domain in self.space.items()
+            }
+        )
 
     def repaired(self, point: Mapping[str, Any]) -> dict[str, Any]:
         """The drawn point, moved where it breaks a constraint."""
@@ -103,7 +112,9 @@ def _variant(spec: ExperimentSpec, name: str, arm: VariantSpec) -> Variant:
     chosen = (flatten({path: value}) for path, domain in space.items() for value in domain.extremes)
     known = {*flatten(run.model_dump()), *space}.union(*chosen)
     constraints = [Constraint(text) for text in spec.search.constraints]
-    return Variant(name, run, space, tuple(c for c in constraints if known.issuperset(c.paths)))
+    own = ({path: value for path, value in point.items() if path in space} for point in spec.search.points)
+    points = (*filter(None, own), *arm.points)
+    return Variant(name, run, space, tuple(c for c in constraints if known.issuperset(c.paths)), points)
 
 
 def check_search(spec: ExperimentSpec, lines: Lines) -> list[Problem]:
@@ -118,6 +129,7 @@ def check_search(spec: ExperimentSpec, lines: Lines) -> list[Problem]:
         arm = VariantSpec.model_construct(
             set=_placed(f"{where}.set", given.set, VARIANT_SECTIONS, found),
             space=_placed(f"{where}.space", given.space, SEARCHED_SECTIONS, found),
+            points=given.points,
         )
         found += [
             Problem(f"{where}.space.{path}", "is both set and searched in this variant", hint="remove one")
@@ -131,9 +143,10 @@ def check_search(spec: ExperimentSpec, lines: Lines) -> list[Problem]:
             found += [_relocated(p, f"{where}.set", arm.set) for p in problems_of(error, RunSpec, tree)]
             continue
         checked.append(variant)
-        if spec.search.sampler == "grid" and variant.space:
+        if spec.search.method == "grid" and variant.space:
             found += _check_grid(variant, arm, spec.search)
-        found += _check_space(variant, arm, tree, misfits, repair=spec.search.sampler != "grid")
+        found += _check_sampler(variant, spec.search)
+        found += _check_space(variant, arm, tree, misfits, repair=spec.search.method != "grid")
     found += _told(misfits, checked)
     found += _idle(spec, checked)
     if not found:
@@ -200,6 +213,16 @@ def _check_grid(variant: Variant, arm: VariantSpec, search: SearchSpec) -> list[
     with contextlib.suppress(TypeError):
         if next(variant.grid(), None) is None:
             return [Problem("search.constraints", f"leaves no point of the grid of variant {variant.name!r}")]
+    return []
+
+
+def _check_sampler(variant: Variant, search: SearchSpec) -> list[Problem]:
+    """Refuse a space that the sampler has no model of."""
+    sampling = search.sampling
+    numbers = sum(not isinstance(domain, Choice) for domain in variant.space.values())
+    if variant.space and isinstance(sampling, OptunaSampler) and sampling.algorithm == "cmaes" and numbers < 2:
+        rule = f"needs two or more numbers to search, and variant {variant.name!r} has {numbers}"
+        return [Problem("search.sampler.algorithm", rule, "cmaes", True, hint="use tpe or gp, or add a number")]
     return []
 
 

@@ -31,6 +31,7 @@ SEND_EVERY_S = 2.0
 
 _MLFLOW_STATUS = {
     Status.RUNNING: "RUNNING",
+    Status.PAUSED: "SCHEDULED",
     Status.INTERRUPTED: "KILLED",
     Status.FINISHED: "FINISHED",
     Status.STOPPED: "FINISHED",

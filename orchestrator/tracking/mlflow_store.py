@@ -6,8 +6,9 @@ import gc
 import os
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -123,6 +124,40 @@ def find_experiment(uri: str, experiment: str) -> str | None:
     except Exception as error:
         raise unusable(uri, error) from None
     return str(found.experiment_id) if found else None
+
+
+@dataclass(frozen=True)
+class StoredTrial:
+    """A search trial that has a result, as a store has it."""
+
+    variant: str
+    params: Mapping[str, str]
+    value: float
+    """The metric after the last epoch."""
+    epochs: int
+
+
+def search_trials(uri: str, experiment: str, metric: str, besides: str) -> list[StoredTrial] | None:
+    """The search trials of an MLflow experiment, but those of our experiment `besides`; None if there is none such.
+
+    Raises `TrackingError` where MLflow cannot be asked.
+    """
+    experiment_id = find_experiment(uri, experiment)
+    if experiment_id is None:
+        return None
+    try:
+        client = open_client(uri)
+        found = []
+        for run in search(client, experiment_id, f"tags.`{names.TAG_PREFIX}phase` = 'search'"):
+            tags, has_result = run.data.tags, run.data.tags.get(STATUS_TAG) in (Status.FINISHED, Status.STOPPED)
+            if has_result and metric in run.data.metrics and tags.get(f"{names.TAG_PREFIX}experiment") != besides:
+                last = max(client.get_metric_history(run.info.run_id, metric), key=lambda point: point.step)
+                variant = tags.get(f"{names.TAG_PREFIX}variant", "")
+                found.append(StoredTrial(variant, dict(run.data.params), last.value, last.step))
+    except Exception as error:
+        raise unusable(uri, error) from None
+    # MLflow gives the latest first.
+    return found[::-1]
 
 
 def download(artifact: str, uri: str, folder: Path) -> Path:

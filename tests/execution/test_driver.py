@@ -146,3 +146,63 @@ def test_checkpoints_of_ended_trials_go_also_where_the_driver_was_killed_before_
     assert not folder.trial(ended.id).checkpoints.exists()
     assert folder.trial(interrupted.id).checkpoints.exists()
     assert {key: run.status for key, run in tracker.runs.items()} == {ended.id: Status.FINISHED}
+
+
+BRACKETS = {
+    "training.epochs": 9,
+    "search.sampler": "random",
+    "search.scheduler": {"method": "hyperband"},
+    "search.num_samples": 9,
+    "search.space": {"training.optimizer.lr": {"type": "loguniform", "low": 0.01, "high": 0.1}},
+    "search.final_seeds": 0,
+}
+
+
+def bracket_driver(folder: Path) -> Driver:
+    spec = load_spec(SPEC, BRACKETS)
+    home = Home(folder)
+    home.create()
+    found = home.experiment(spec)
+    found.path.mkdir(parents=True, exist_ok=True)
+    agenda = Agenda(make_plan(spec), lambda arm, drawn: PlannedSampler([]), found.records(), [])
+    return Driver(agenda, home, found, MemoryTracker(), Ends(), "{}")
+
+
+def test_a_trial_at_its_rung_waits_with_its_checkpoint(tmp_path: Path) -> None:
+    driver = bracket_driver(tmp_path)
+    config = driver.next("a")
+    assert config is not None
+    assert json.loads(config["job"])["until"] == 1
+    folder = driver.folder.trial("alone-000")
+    folder.checkpoints.mkdir(parents=True)
+    driver.on_result("a", epoch(1))
+    driver.on_end("a")
+    record = records(driver)["alone-000"]
+    assert (record.status, record.epochs, record.rungs) == (Status.PAUSED, 1, [51.0])
+    assert folder.checkpoints.exists()
+    assert start(driver, "b") == "alone-001"
+
+
+def test_a_bracket_that_is_through_ends_those_who_are_out_and_lets_the_others_go_on(tmp_path: Path) -> None:
+    driver = bracket_driver(tmp_path)
+    for number in range(9):
+        start(driver, f"t{number}")
+        driver.on_result(f"t{number}", epoch(1, **{"val/acc1": float(number)}))
+        driver.on_end(f"t{number}")
+    config = driver.next("again")
+    assert config is not None
+    job = json.loads(config["job"])
+    assert (job["trial"], job["until"]) == ("alone-008", 3)
+    assert [r.status for r in records(driver).values()] == [Status.STOPPED] * 6 + [Status.PAUSED] * 3
+    assert records(driver)["alone-000"].reason == "stopped by the scheduler after epoch 1"
+
+
+def test_a_trial_that_was_at_its_rung_when_the_driver_was_killed_waits_there(tmp_path: Path) -> None:
+    driver = bracket_driver(tmp_path)
+    assert start(driver, "a") == "alone-000"
+    driver.folder.trial("alone-000").path.mkdir(parents=True)
+    driver.folder.trial("alone-000").add_metrics(1, {"val/acc1": 33.0, "time/epoch_s": 1.0})
+    again = bracket_driver(tmp_path)
+    assert start(again, "b") == "alone-001"
+    record = records(again)["alone-000"]
+    assert (record.status, record.epochs, record.rungs) == (Status.PAUSED, 1, [33.0])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from ray.tune.schedulers import TrialScheduler
 
 from orchestrator import load_spec, names
-from orchestrator.execution.scheduler import VariantScheduler, relive, variant_schedulers
+from orchestrator.execution.scheduler import StandIn, VariantScheduler, relive, variant_schedulers
 from orchestrator.search.plan import make_plan
 from orchestrator.search.trials import Phase, Trial
 
@@ -199,3 +199,54 @@ def test_a_resumed_trial_is_judged_by_the_epochs_it_had_at_each_rung():
     }
     trials.add("new")
     assert trials.report("new", 1, 55.0) == CONTINUE
+
+
+MEDIAN = {"method": "median", "grace_period": 2, "min_trials": 2}
+
+
+def test_a_trial_below_the_median_of_the_others_averages_is_stopped_after_its_grace_period():
+    trials = Trials(schedulers(MEDIAN))
+    for id, acc1 in (("a", 90.0), ("b", 80.0), ("c", 70.0)):
+        trials.add(id)
+        for epoch in range(1, 5):
+            trials.report(id, epoch, acc1)
+    trials.add("weak")
+    assert [trials.report("weak", epoch, 79.0) for epoch in (1, 2)] == [CONTINUE, STOP]
+    trials.add("good")
+    assert [trials.report("good", epoch, 81.0) for epoch in range(1, 5)] == [CONTINUE] * 4
+    trials.add("other", "dtd")
+    assert [trials.report("other", epoch, 1.0) for epoch in range(1, 5)] == [CONTINUE] * 4
+
+
+def test_a_trial_with_too_few_others_goes_on():
+    trials = Trials(schedulers(MEDIAN))
+    for id in ("a", "b"):
+        trials.add(id)
+        assert [trials.report(id, epoch, 50.0 if id == "b" else 90.0) for epoch in range(1, 5)] == [CONTINUE] * 4
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), count=st.integers(1, 8))
+def test_the_median_after_a_restart_is_that_of_before(seed, count):
+    """Also where what the rule would say of a trial, shown again, is another thing than it said."""
+    rng = random.Random(seed)
+    live, later = schedulers(MEDIAN)["kd"], schedulers(MEDIAN)["kd"]
+    histories = {f"t{number}": [] for number in range(count)}
+    trials = {id: StandIn(id) for id in histories}
+    for trial in trials.values():
+        live.on_trial_add(None, trial)
+    running = list(histories)
+    while running:
+        id = rng.choice(running)
+        epoch = {"epoch": len(histories[id]) + 1, names.VAL_ACC1: rng.uniform(0, 100)}
+        histories[id].append(epoch)
+        stops = live.on_trial_result(None, trials[id], dict(epoch)) == STOP
+        if stops or epoch["epoch"] == 8:
+            live.on_trial_complete(None, trials[id], dict(epoch))
+            running.remove(id)
+    for id, history in histories.items():
+        relive(later, id, history)
+    new = StandIn("new")
+    for number in range(1, 9):
+        result = {"epoch": number, names.VAL_ACC1: rng.uniform(0, 100)}
+        assert live.on_trial_result(None, new, dict(result)) == later.on_trial_result(None, new, dict(result))

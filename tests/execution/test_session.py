@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -349,3 +350,19 @@ def test_a_teacher_whose_logits_are_not_finite_is_named_and_not_the_student(tmp_
     save_weights(path, network, {})
     with pytest.raises(TeacherError, match=r"broken\.safetensors.* NaN or infinite"):
         Session(job(tmp_path, teacher=path, **from_file(path)), Cache())
+
+
+def test_a_trial_that_waits_on_its_way_ends_as_one_that_does_not(tmp_path, teacher):
+    whole = Session(job(tmp_path / "whole", teacher=teacher), Cache())
+    finish(whole)
+    legs = []
+    for until in (1, 3, None):
+        made = replace(job(tmp_path / "legs", teacher=teacher, training__checkpoint_interval_s=1000), until=until)
+        session = Session(made, Cache())
+        begin = session.training.epoch
+        finish(session)
+        legs.append((begin, session.training.epoch))
+        if until:
+            assert load_latest(session.folder.checkpoints)["epoch"] == until
+    assert legs == [(0, 1), (1, 3), (3, 4)]
+    assert without_times(session.folder.metrics()) == without_times(whole.folder.metrics())

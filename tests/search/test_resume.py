@@ -163,6 +163,7 @@ def test_an_end_without_a_beginning_is_left_out() -> None:
 def test_the_words_of_the_journal_are_those_of_the_enums() -> None:
     assert {status: (status.ended, status.has_result) for status in Status} == {
         Status.RUNNING: (False, False),
+        Status.PAUSED: (False, False),
         Status.INTERRUPTED: (False, False),
         Status.FINISHED: (True, True),
         Status.STOPPED: (True, True),
@@ -170,5 +171,5 @@ def test_the_words_of_the_journal_are_those_of_the_enums() -> None:
     }
     assert list(itertools.chain(Phase, Status)) == [
         *("teacher", "search", "final"),
-        *("running", "interrupted", "finished", "stopped", "failed"),
+        *("running", "paused", "interrupted", "finished", "stopped", "failed"),
     ]

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from search_specs import TEMPERATURE, arms, choice, refused, spec_with, uniform
 
 from orchestrator.errors import SpecError
-from orchestrator.search.points import draw, random_points
+from orchestrator.search.points import random_points
+from orchestrator.spec.domains import draw
 from orchestrator.spec.variants import flatten, variants
 
 # Constraints

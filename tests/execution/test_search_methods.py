@@ -1,0 +1,157 @@
+"""One short experiment for every sampler and scheduler, all on one local Ray; and a kill in the middle of brackets."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from orchestrator import load_spec
+from orchestrator.execution.cluster import quiet_settings
+from orchestrator.execution.runner import run_experiment
+from orchestrator.execution.watcher import Watcher
+from orchestrator.search.trials import Phase, Record, Status
+from orchestrator.spec.experiment import assign
+from orchestrator.store.home import ExperimentFolder, Home
+from orchestrator.tracking.memory import MemoryTracker
+from tests.execution.conftest import Shell
+
+LR = "training.optimizer.lr"
+SPEC: dict[str, Any] = {
+    "name": "tiny",
+    "data": {"dataset": "digits", "train_samples": 60, "validation_fraction": 0.1},
+    "student": {"model": "resnet8", "width": 0.125},
+    "distillation": {"kd_weight": 0.0, "ce_weight": 1.0},
+    "training": {"epochs": 1, "batch_size": 30, "schedule": {"method": "constant"}},
+    "search": {
+        "num_samples": 4,
+        "final_seeds": 0,
+        "space": {
+            LR: {"type": "loguniform", "low": 0.001, "high": 0.1},
+            "training.optimizer.weight_decay": {"type": "uniform", "low": 0.0, "high": 0.01},
+            "training.batch_size": {"type": "qrandint", "low": 20, "high": 40, "q": 10},
+            "student.norm": {"type": "choice", "values": ["batch", "group"]},
+        },
+    },
+}
+BRACKETS = {"training.epochs": 4, "search.num_samples": 9}
+HYPERBAND = BRACKETS | {"search.sampler": "random", "search.scheduler": {"method": "hyperband", "reduction_factor": 2}}
+
+
+class Stages(Watcher):
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def on_stage(self, text: str) -> None:
+        self.told.append(text)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    quiet_settings()
+    ray.init(address="local", num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    yield Home(tmp_path_factory.mktemp("home"))
+    ray.shutdown()
+
+
+def run(
+    home: Home, name: str, watcher: Watcher | None = None, at_once: int = 1, **changes: Any
+) -> dict[str, Record]:
+    spec = load_spec(assign(SPEC, {"name": name, "resources.max_concurrent_trials": at_once, **changes}))
+    run_experiment(spec, home, tracker=MemoryTracker(), watcher=watcher)
+    records = home.find(name).records()
+    for record in records.values():
+        if record.trial.phase is Phase.SEARCH:
+            assert all(spec.search.space[path].takes(value) for path, value in record.trial.params.items())
+    return records
+
+
+def statuses(records: dict[str, Record]) -> Counter[Status]:
+    return Counter(record.status for record in records.values())
+
+
+@pytest.mark.parametrize("algorithm", ["tpe", "gp", "cmaes", "nsgaii"])
+def test_optunas_algorithms(home: Home, algorithm: str) -> None:
+    first = {"population_size": 2} if algorithm == "nsgaii" else {"startup_trials": 2}
+    records = run(home, algorithm, **{"search.sampler": {"algorithm": algorithm, **first}})
+    assert statuses(records) == {Status.FINISHED: 4}
+    assert len({json.dumps(dict(record.trial.params)) for record in records.values()}) >= 3
+
+
+def test_hyperopt(home: Home) -> None:
+    records = run(home, "hyperopt", **{"search.sampler": {"method": "hyperopt", "startup_trials": 2}})
+    assert statuses(records) == {Status.FINISHED: 4}
+
+
+def test_points_and_a_warm_start_of_an_earlier_experiment(home: Home) -> None:
+    earlier = run(home, "earlier", **{"search.sampler": "random"})
+    point = {LR: 0.02, "student.norm": "group"}
+    stages = Stages()
+    changes = {"search.warm_start": {"experiment": "earlier"}, "search.points": [point], "search.num_samples": 2}
+    later = run(home, "later", stages, **changes)
+    assert later["default-000"].trial.params.items() >= point.items()
+    assert "warm start: default learns from 4 trials" in stages.told
+    (event,) = [e for e in home.find("later").journal.read() if e["event"] == "warm_start"]
+    told = event["variants"]["default"]["trials"]
+    assert [trial["params"] for trial in told] == [dict(record.trial.params) for record in earlier.values()]
+    assert [trial["value"] for trial in told] == [record.metrics["val/acc1"] for record in earlier.values()]
+
+
+@pytest.mark.parametrize("scheduler", [{"method": "asha"}, {"method": "median", "min_trials": 1}])
+def test_schedulers_that_stop_trials(home: Home, scheduler: dict[str, Any]) -> None:
+    changes = {"search.scheduler": {**scheduler, "grace_period": 2}, "training.epochs": 6, "search.num_samples": 5}
+    records = run(home, scheduler["method"], **changes)
+    assert statuses(records).keys() <= {Status.FINISHED, Status.STOPPED}
+    assert all(record.epochs == 6 for record in records.values() if record.status is Status.FINISHED)
+    assert all(2 <= record.epochs <= 6 for record in records.values())
+
+
+def check_brackets(records: dict[str, Record]) -> None:
+    found = list(records.values())
+    assert [len(record.rungs) for record in found[:4]].count(2) == 2
+    assert [record.epochs for record in found[:4]].count(4) == 1
+    assert [record.epochs for record in found[4:7]].count(4) == 1
+    assert [record.epochs for record in found[7:]] == [4, 4]
+    assert statuses(records) == {Status.FINISHED: 4, Status.STOPPED: 5}
+
+
+def test_bohb(home: Home) -> None:
+    pytest.importorskip("hpbandster")
+    scheduler = {"method": "bohb", "reduction_factor": 2}
+    options = {"method": "bohb", "startup_trials": 2, "random_fraction": 0.0}
+    check_brackets(run(home, "bohb", **BRACKETS, **{"search.sampler": options, "search.scheduler": scheduler}))
+
+
+def of_trials(folder: ExperimentFolder) -> dict[str, Any]:
+    """What the trials of an experiment came to, but for times."""
+    timed = ("time/epoch_s", "throughput/samples_per_s")
+    return {
+        id: (r.status, r.epochs, r.rungs, dict(r.trial.params), {k: v for k, v in r.metrics.items() if k not in timed})
+        for id, r in folder.records().items()
+    }
+
+
+def test_hyperband_that_is_killed_ends_as_one_that_is_not(home: Home, shell: Shell) -> None:
+    records = run(home, "hyperband", at_once=2, **HYPERBAND)
+    check_brackets(records)
+    whole = home.find("hyperband")
+    assert not any(whole.trial(id).checkpoints.exists() for id in records)
+    path = shell.folder / "spec.yaml"
+    path.write_text((whole.path / "spec.yaml").read_text())
+    process = shell.start("run", path)
+    folder = ExperimentFolder(shell.home / "experiments" / whole.id)
+    shell.wait_until(lambda: any(r.status is Status.PAUSED for r in folder.records().values()), process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    before = Path(folder.journal.path).read_text()
+    assert '"paused"' in before
+    done = shell.run("run", path)
+    assert done.returncode == 0, done.stdout
+    assert of_trials(folder) == of_trials(whole)
