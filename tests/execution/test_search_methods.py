@@ -61,9 +61,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     ray.shutdown()
 
 
-def run(
-    home: Home, name: str, watcher: Watcher | None = None, at_once: int = 1, **changes: Any
-) -> dict[str, Record]:
+def run(home: Home, name: str, watcher: Watcher | None = None, at_once: int = 1, **changes: Any) -> dict[str, Record]:
     spec = load_spec(assign(SPEC, {"name": name, "resources.max_concurrent_trials": at_once, **changes}))
     run_experiment(spec, home, tracker=MemoryTracker(), watcher=watcher)
     records = home.find(name).records()
