@@ -138,7 +138,7 @@ class StoredTrial:
 
 
 def search_trials(uri: str, experiment: str, metric: str, besides: str) -> list[StoredTrial] | None:
-    """The search trials of an MLflow experiment, but those of our experiment `besides`; None if there is none such.
+    """The search trials of an MLflow experiment, oldest first, without our own `besides`'; None if there is none such.
 
     Raises `TrackingError` where MLflow cannot be asked.
     """
@@ -148,7 +148,8 @@ def search_trials(uri: str, experiment: str, metric: str, besides: str) -> list[
     try:
         client = open_client(uri)
         found = []
-        for run in search(client, experiment_id, f"tags.`{names.TAG_PREFIX}phase` = 'search'"):
+        runs = search(client, experiment_id, f"tags.`{names.TAG_PREFIX}phase` = 'search'")
+        for run in sorted(runs, key=lambda run: (run.info.start_time, run.info.run_name)):
             tags, has_result = run.data.tags, run.data.tags.get(STATUS_TAG) in (Status.FINISHED, Status.STOPPED)
             if has_result and metric in run.data.metrics and tags.get(f"{names.TAG_PREFIX}experiment") != besides:
                 last = max(client.get_metric_history(run.info.run_id, metric), key=lambda point: point.step)
@@ -156,8 +157,7 @@ def search_trials(uri: str, experiment: str, metric: str, besides: str) -> list[
                 found.append(StoredTrial(variant, dict(run.data.params), last.value, last.step))
     except Exception as error:
         raise unusable(uri, error) from None
-    # MLflow gives the latest first.
-    return found[::-1]
+    return found
 
 
 def download(artifact: str, uri: str, folder: Path) -> Path:
