@@ -23,6 +23,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from multiprocessing.connection import Connection
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -152,45 +153,46 @@ def compute(batch: int, count: int, precision: Precision) -> Turn:
     return turn
 
 
-ROWS: dict[str, Callable[[int, int], Turn]] = {
+Row = Callable[[int, int], Turn]
+"""Makes a turn, given the size of a batch and the number of images."""
+ROWS: dict[str, Row] = {
     "reference": reference,
-    "float32": lambda batch, count: ours(batch, count, "float32"),
-    "bf16": lambda batch, count: ours(batch, count, "bf16"),
-    "compute, float32": lambda batch, count: compute(batch, count, "float32"),
-    "compute, bf16": lambda batch, count: compute(batch, count, "bf16"),
+    "float32": partial(ours, precision="float32"),
+    "bf16": partial(ours, precision="bf16"),
+    "compute, float32": partial(compute, precision="float32"),
+    "compute, bf16": partial(compute, precision="bf16"),
 }
 COMPUTE = {"float32": "compute, float32", "bf16": "compute, bf16"}
 """The bare networks that a row is held against."""
 
 
-def serve(row: str, batch: int, count: int, pipe: Connection) -> None:
+def serve(row: Row, batch: int, count: int, pipe: Connection) -> None:
     """In a row's process: for every message one turn, answered with its CPU seconds."""
-    turn = ROWS[row](batch, count)
+    turn = row(batch, count)
     while pipe.recv():
         started = time.process_time()
         turn()
         pipe.send(time.process_time() - started)
 
 
-def seconds(batch: int, count: int, rounds: int) -> dict[str, list[float]]:
+def seconds(rows: dict[str, Row], batch: int, count: int, rounds: int) -> dict[str, list[float]]:
     """CPU seconds of a turn of `count` images by row, for every round but the first two."""
     context = multiprocessing.get_context("spawn")
     pipes, processes = {}, []
-    for row in ROWS:
-        pipes[row], end = context.Pipe()
+    for name, row in rows.items():
+        pipes[name], end = context.Pipe()
         process = context.Process(target=serve, args=(row, batch, count, end), daemon=True)
         process.start()
         # So that a row that dies is an error instead of a wait without end.
         end.close()
         processes.append(process)
-    taken: dict[str, list[float]] = {row: [] for row in ROWS}
+    taken: dict[str, list[float]] = {name: [] for name in rows}
     for number in range(rounds + 2):
-        rows = list(ROWS) if number % 2 else list(reversed(ROWS))
-        for row in rows:
-            pipes[row].send(True)
-            spent = pipes[row].recv()
+        for name in rows if number % 2 else reversed(rows):
+            pipes[name].send(True)
+            spent = pipes[name].recv()
             if number >= 2:
-                taken[row].append(spent)
+                taken[name].append(spent)
     for pipe in pipes.values():
         pipe.send(False)
     for process in processes:
@@ -205,15 +207,15 @@ def main() -> None:
     rounds, samples = (2, 512) if arguments.quick else (15, 1024)
     print(f"torch {torch.__version__}, one thread, {platform.machine()}; ResNet-56 teaches ResNet-20")
     for batch in (64, 256):
-        taken = seconds(batch, samples, rounds)
+        taken = seconds(ROWS, batch, samples, rounds)
         print(f"\n{f'batches of {batch}':20} {'samples/s':>10} {'to reference':>13} {'to compute':>11}")
         for row, spent in taken.items():
             speed = samples / statistics.median(spent)
-            line = f"{row:20} {speed:10.0f} {_ratio(taken['reference'], spent):12.2f}x"
-            print(line + (f" {_ratio(taken[COMPUTE[row]], spent):10.3f}x" if row in COMPUTE else ""))
+            line = f"{row:20} {speed:10.0f} {ratio(taken['reference'], spent):12.2f}x"
+            print(line + (f" {ratio(taken[COMPUTE[row]], spent):10.3f}x" if row in COMPUTE else ""))
 
 
-def _ratio(others: list[float], row: list[float]) -> float:
+def ratio(others: list[float], row: list[float]) -> float:
     """How many times as fast as `others` a row is."""
     return statistics.median(other / own for other, own in zip(others, row, strict=True))
 
