@@ -21,7 +21,18 @@ FILE = Path(__file__).with_name("sizes.json")
 IMAGE_SIZES = (8, 28, 32, 64)
 WIDTHS = (0.125, 0.25, 0.5, 1.0, 2.0)
 STEM_STRIDES = (1, 2)
-WIDE_RESNETS = ("wrn_16_1", "wrn_16_2", "wrn_16_4", "wrn_16_8", "wrn_28_2", "wrn_28_10", "wrn_40_1", "wrn_40_2")
+WIDE_RESNETS = tuple(
+    f"wrn_{depth}_{widening}"
+    for depth, widenings in (
+        (10, (2,)),
+        (16, (1, 2, 4, 8)),
+        (22, (2, 4)),
+        (28, (1, 2, 4, 10)),
+        (34, (10,)),
+        (40, (1, 2, 4)),
+    )
+    for widening in widenings
+)
 
 
 def entry(name: str) -> dict[str, Any]:

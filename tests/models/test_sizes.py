@@ -25,6 +25,7 @@ def counted(name, channels, image_size, classes, **settings):
 def test_the_table_tells_every_built_in_network():
     assert sorted(TABLE) == names()
     assert {"resnet8", "resnet50", "vgg13", "mobilenet_v2", "shufflenet_v2", *WIDE_RESNETS} <= set(TABLE)
+    assert {"wrn_22_2", "wrn_28_4", "wrn_28_10", "wrn_40_4"} <= set(TABLE)
 
 
 def test_the_table_is_what_is_measured():
