@@ -133,10 +133,12 @@ def test_a_plugins_temperature_works_from_the_spec_to_the_loss(monkeypatch):
 @pytest.mark.parametrize(
     ("section", "kind", "group"),
     [
+        # The recipe of the KD literature, as its public code has it.
+        ({}, optim.SGD, {"lr": 0.05, "momentum": 0.9, "nesterov": False, "weight_decay": 5e-4, "dampening": 0}),
         (
-            {"method": "sgd", "lr": 0.07, "momentum": 0.8, "nesterov": False, "weight_decay": 0.01},
+            {"method": "sgd", "lr": 0.07, "momentum": 0.8, "nesterov": True, "weight_decay": 0.01},
             optim.SGD,
-            {"lr": 0.07, "momentum": 0.8, "nesterov": False, "weight_decay": 0.01},
+            {"lr": 0.07, "momentum": 0.8, "nesterov": True, "weight_decay": 0.01},
         ),
         (
             {"method": "adamw", "lr": 0.002, "weight_decay": 0.05},

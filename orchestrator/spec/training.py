@@ -15,7 +15,7 @@ class SGDSpec(Section):
     method: Literal["sgd"] = "sgd"
     lr: float = Field(0.05, gt=0, description="Peak learning rate, per step.")
     momentum: float = Field(0.9, ge=0, lt=1, description="Share of the last update that is kept.")
-    nesterov: bool = Field(True, description="Nesterov's form of momentum.")
+    nesterov: bool = Field(False, description="Nesterov's form of momentum.")
     weight_decay: float = Field(5e-4, ge=0, description="L2 penalty on all parameters.")
 
     @model_validator(mode="after")

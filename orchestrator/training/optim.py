@@ -21,7 +21,7 @@ def sgd(
     *,
     lr: float,
     momentum: float = 0.9,
-    nesterov: bool = True,
+    nesterov: bool = False,
     weight_decay: float = 0.0,
 ) -> optim.Optimizer:
     """Stochastic gradient descent; `lr` is the peak rate."""

@@ -51,7 +51,7 @@ student: {model: resnet8}
             "must be below epochs (10)",
         ),
         (
-            "training:\n  optimizer: {momentum: 0}\n",
+            "training:\n  optimizer: {momentum: 0, nesterov: true}\n",
             "training.optimizer.nesterov",
             6,
             "must be false where momentum is 0",
