@@ -22,7 +22,7 @@ from orchestrator.distillation.adjustment import NoAdjustment
 from orchestrator.distillation.criterion import Criterion
 from orchestrator.distillation.features import DefaultLayers, FeatureTerm, Setup
 from orchestrator.distillation.temperature import ConstantTemperature
-from orchestrator.errors import CheckpointError, DataError, RegistryError
+from orchestrator.errors import BuildError, CheckpointError, DataError, RegistryError, first_line
 from orchestrator.models import build_model, flop_count, parameter_count
 from orchestrator.models.average import AveragedTeacher
 from orchestrator.models.taps import EMBEDDING, feature_shapes, stage_layers
@@ -134,18 +134,24 @@ def build_augmentation(data: DataSpec, dataset: Dataset) -> Augmentation:
 
 
 def build_network(model: ModelSpec, dataset: Dataset, seed: int) -> nn.Module:
-    """A network with initial weights that depend on the seed alone."""
+    """A network with initial weights that depend on the seed alone.
+
+    Raises `BuildError` where the model does not take these settings.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return build_model(
-            model.model,
-            num_classes=len(dataset.classes),
-            in_channels=dataset.train.images.shape[1],
-            width=model.width,
-            norm=model.norm,
-            stem_stride=model.stem_stride,
-            small_images=model.small_images,
-        )
+        try:
+            return build_model(
+                model.model,
+                num_classes=len(dataset.classes),
+                in_channels=dataset.train.images.shape[1],
+                width=model.width,
+                norm=model.norm,
+                stem_stride=model.stem_stride,
+                small_images=model.small_images,
+            )
+        except ValueError as error:
+            raise BuildError(f"model {model.model}: {error}") from error
 
 
 class NetworkSize(NamedTuple):
@@ -160,12 +166,20 @@ _sizes: dict[object, NetworkSize] = {}
 
 
 def network_size(model: ModelSpec, network: Callable[[], nn.Module], dataset: Dataset) -> NetworkSize:
-    """The size of a network for the images of a data set; asked for and counted once for each architecture."""
+    """The size of a network for the images of a data set; asked for and counted once for each architecture.
+
+    Raises `BuildError` where the network cannot take such images.
+    """
     shape = tuple(dataset.train.images.shape[1:])
     key = (model.model_dump_json(), shape, len(dataset.classes))
     if key not in _sizes:
         built = network()
-        _sizes[key] = NetworkSize(parameter_count(built), flop_count(built, (1, *shape)))
+        try:
+            _sizes[key] = NetworkSize(parameter_count(built), flop_count(built, (1, *shape)))
+        except (ValueError, RuntimeError) as error:
+            size = f"{shape[1]} x {shape[2]} pixels and {shape[0]} channel{'s' if shape[0] > 1 else ''}"
+            message = f"model {model.model} cannot take images of {size}: {first_line(error)}"
+            raise BuildError(message, hint="choose another model, or other images") from error
     return _sizes[key]
 
 
@@ -262,6 +276,20 @@ def _usual_layers(which: DefaultLayers, network: nn.Module, networks: Sequence[n
     stages = list(stage_layers(network)[-count:])
     picked = {"middle": [stages[count // 2]], "last": stages[-1:]}.get(which, stages)
     return [*picked, EMBEDDING] if which == "stages_and_embedding" else picked
+
+
+def try_out(run: RunSpec, teachers: Sequence[ModelSpec], dataset: Dataset) -> None:
+    """Build what a distillation consists of once, from untrained networks, and raise what keeps it from training."""
+    peers = run.scheme.peers if isinstance(run.scheme, Mutual) else ()
+    models = (run.student, *peers, *teachers)
+    networks = [build_network(model, dataset, 0) for model in models]
+    for model, network in zip(models, networks, strict=True):
+        network_size(model, lambda built=network: built, dataset)  # type: ignore[misc]
+    build_criterion(run.distillation)
+    build_augmentation(run.data, dataset)
+    if teachers:
+        teacher = join_teachers(run.scheme, networks[-len(teachers) :])
+        build_features(run, networks[0], teacher, dataset.train, torch.device("cpu"))
 
 
 def build_student_run(

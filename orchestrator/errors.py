@@ -94,6 +94,12 @@ class CheckpointError(OrchestratorError):
     """A checkpoint that is missing, damaged or of another model."""
 
 
+class BuildError(OrchestratorError):
+    """The parts of a run do not fit together, so that it cannot start, whatever its seed."""
+
+    exit_code = 2
+
+
 class TeacherError(CheckpointError):
     """The teacher's weights cannot be used, by any trial."""
 

@@ -6,6 +6,7 @@ Ray knows it through two adapters: `AgendaSearcher` asks it for trials, `DriverC
 from __future__ import annotations
 
 import functools
+import json
 import shutil
 import time
 from collections import Counter
@@ -79,6 +80,8 @@ class Driver:
         self._by_tune_id: dict[str, Trial] = {}
         self._started: dict[str, float] = {}
         self._deaths: Counter[str] = Counter()
+        self._tried: set[object] = set()
+        """Data sets that the variants on them have been sent to be built with."""
         self.gang: dict[str, Any] | None = None
         """The terms on which a trial gets workers; None where it needs none."""
         self.error: Exception | None = None
@@ -163,9 +166,31 @@ class Driver:
             until=self.agenda.next_rung(self.agenda.records[trial.id]),
             cache=str(self._home.cache),
             logits=None if keeping is None else {**asdict(keeping), "folder": str(self._home.teacher_logits)},
+            students=self._untried(run),
         )
         threads = self.plan.spec.resources.cpus_per_worker
         return {"job": job.to_json(), "threads": threads, "gang": self.gang}
+
+    def _untried(self, run: RunSpec) -> list[dict[str, Any]]:
+        """For the session's first trial on a data set: one run of each variant on it, and of each assistant."""
+        source, plan = run.data.source, self.plan
+        if source in self._tried:
+            return []
+        self._tried.add(source)
+        named = [(f"variant {arm.name!r}", arm.example, arm.sources) for arm in plan.unfinished(self.agenda.records)]
+        named += [
+            (plan.teacher_trial(key).id, teacher.run, teacher.sources)
+            for key, teacher in plan.teachers.items()
+            if teacher.trains_student
+        ]
+        found: dict[str, dict[str, Any]] = {}
+        for name, example, sources in named:
+            if example.data.source == source:
+                teachers = [source.model.model_dump(exclude_unset=True) for source in sources]
+                built = example.model_dump(exclude={"seed", "training", "teacher"})
+                made = {"name": name, "run": example.model_dump(exclude_unset=True), "teachers": teachers}
+                found.setdefault(json.dumps([built, teachers], sort_keys=True), made)
+        return list(found.values())
 
     def trial_of(self, tune_id: str) -> Trial:
         return self._by_tune_id[tune_id]

@@ -8,7 +8,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from orchestrator.errors import DataError, OrchestratorError, RegistryError, ResourceError, TeacherError
+from orchestrator.errors import BuildError, DataError, OrchestratorError, RegistryError, ResourceError, TeacherError
 from orchestrator.execution.job import FAILURE, FATAL
 from orchestrator.store.home import TrialFolder
 
@@ -27,7 +27,7 @@ def _hits_all(error: Exception) -> bool:
     """Whether every other trial would fail alike."""
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-    return isinstance(error, (DataError, RegistryError, ResourceError, TeacherError))
+    return isinstance(error, (BuildError, DataError, RegistryError, ResourceError, TeacherError))
 
 
 def _in_one_line(error: Exception) -> str:

@@ -43,6 +43,10 @@ class Job:
     logits: Mapping[str, Any] | None = None
     """Where the teacher's logits come from: a `search.logits.Keeping`, and under "folder" where stored ones are."""
 
+    students: list[dict[str, Any]] = field(default_factory=list)
+    """Runs to build once before this one trains: each a "name", a `RunSpec` under "run", and "teachers", which are
+    `ModelSpec`s. What cannot be built is told before hours go into a teacher."""
+
     def to_json(self) -> str:
         return json.dumps(asdict(self))
 

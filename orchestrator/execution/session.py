@@ -15,7 +15,7 @@ from torch import nn
 
 from orchestrator import build, names
 from orchestrator.data import Dataset, Images
-from orchestrator.errors import CheckpointError, TeacherError
+from orchestrator.errors import BuildError, CheckpointError, OrchestratorError, TeacherError
 from orchestrator.execution.artifacts import class_table, temperature_table
 from orchestrator.execution.job import Job
 from orchestrator.execution.logit_key import stored_logits
@@ -49,6 +49,7 @@ class Cache:
         self._images: tuple[object, str] | None = None
         self.judged: tuple[object, float] | None = None
         """A teacher from a file, and its validation accuracy in percent."""
+        self._tried: str | None = None
 
     def dataset(self, data: DataSpec, folder: str | None = None) -> Dataset:
         """The data set of a spec; `folder` is where decoded images are kept for other processes."""
@@ -60,8 +61,24 @@ class Cache:
         """Have a job's data set, and a teacher that is run in every step, at hand."""
         run = RunSpec.model_validate(job.run)
         dataset = self.dataset(run.data, job.cache)
+        self.try_out(job, dataset)
         if not (job.logits and job.logits["stored"]):
             self.teacher(job, run, dataset)
+
+    def try_out(self, job: Job, dataset: Dataset) -> None:
+        """Build each of the job's `students` once; raises `BuildError` that names the one that cannot be."""
+        if self._tried == job.trial:
+            return
+        for student in job.students:
+            teachers = [TeacherSpec.model_validate(teacher) for teacher in student["teachers"]]
+            try:
+                build.try_out(RunSpec.model_validate(student["run"]), teachers, dataset)
+            except Exception as error:
+                told, hint = f"{type(error).__name__}: {error}", None
+                if isinstance(error, OrchestratorError):
+                    told, hint = error.message, error.hint
+                raise BuildError(f"{student['name']} cannot be built: {told}", hint=hint) from error
+        self._tried = job.trial
 
     def images(self, job: Job, run: RunSpec, splits: build.Splits) -> str:
         """A digest of the images that a run's student learns from."""
@@ -110,6 +127,7 @@ class Session:
         self._stored: StoredLogits | None = None
         chosen: dict[str, str] = {}
         dataset = cache.dataset(self.run.data, job.cache)
+        cache.try_out(job, dataset)
         self._splits = build.build_splits(self.run, dataset, job.split_seed)
         if not job.distils:
             self.training = build.build_teacher_run(

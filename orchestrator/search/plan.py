@@ -52,6 +52,12 @@ class Arm:
         return int(max(domain.extremes)) if domain else self.variant.run.training.epochs
 
     @property
+    def example(self) -> RunSpec:
+        """A run of its space."""
+        ends = {path: domain.extremes[0] for path, domain in self.variant.space.items()}
+        return self.variant.run.with_values(self.points[0] if self.points else self.variant.repaired(ends))
+
+    @property
     def size(self) -> ModelSize | None:
         """Of its students, where the table tells it and the space leaves them alone."""
         if any(path.split(".")[0] == "student" and path != "student.norm" for path in self.variant.space):

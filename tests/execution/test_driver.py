@@ -86,6 +86,29 @@ def test_a_trial_that_was_started_again_ends_as_any_other(driver: Driver) -> Non
     assert start(driver, "c") == "alone-final-1"
 
 
+def test_the_first_trial_on_a_data_set_tries_every_variant_on_it(tmp_path: Path) -> None:
+    variants = WHOLE["search"]["variants"] | {
+        "faster": {"set": {"training.epochs": 1}},
+        "few": {"set": {"data.classes": [0, 1]}},
+        "chain": {"set": {"scheme": {"method": "teacher_assistants", "assistants": [{"model": "resnet8"}]}}},
+    }
+    spec = load_spec(WHOLE, {"search.variants": variants})
+    home = Home(tmp_path)
+    folder = home.experiment(spec)
+    folder.path.mkdir(parents=True)
+    agenda = Agenda(make_plan(spec), lambda arm, drawn: PlannedSampler([]), {}, [])
+    driver = Driver(agenda, home, folder, MemoryTracker(), Ends(), "{}")
+    jobs = [json.loads(config["job"]) for number in range(4) if (config := driver.next(str(number)))]
+    tried = {job["trial"]: [student["name"].split("-")[0] for student in job["students"]] for job in jobs}
+    # faster is built as la+dtd's runs are not, but as nothing else that is new: its training alone differs from kd.
+    first, second, *others = tried.values()
+    assert first == ["variant 'alone'", "variant 'la+dtd'", "variant 'faster'", "variant 'chain'", "assistant"]
+    assert second == ["variant 'few'"]
+    assert not any(others)
+    chain = next(student for student in jobs[0]["students"] if "chain" in student["name"])
+    assert [teacher["model"] for teacher in chain["teachers"]] == ["resnet8"]
+
+
 def test_sizes_become_parameters_of_the_run(driver: Driver) -> None:
     start(driver, "a")
     told = []

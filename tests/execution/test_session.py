@@ -10,8 +10,9 @@ import torch
 from orchestrator import build, load_spec, names
 from orchestrator.catalog import DATASETS
 from orchestrator.data import load_dataset
-from orchestrator.errors import CheckpointError, TeacherError
-from orchestrator.execution.job import Job
+from orchestrator.errors import BuildError, CheckpointError, TeacherError
+from orchestrator.execution.failing import failed
+from orchestrator.execution.job import FATAL, Job
 from orchestrator.execution.session import WORTH, Cache, Session
 from orchestrator.models import parameter_count
 from orchestrator.search.plan import make_plan
@@ -253,6 +254,32 @@ def test_teachers_and_the_search_never_read_the_test_set(tmp_path, monkeypatch):
     assert not (tmp_path / "search" / "student.safetensors").exists()
     with pytest.raises(AssertionError, match="test set was read"):
         finish(Session(job(tmp_path, Phase.FINAL, made, "final", **data), Cache()))
+
+
+def untried(**overrides):
+    run = run_spec(**overrides)
+    teachers = [run.teacher.model_dump(exclude_unset=True)]
+    return {"name": "variant 'hints'", "run": run.model_dump(exclude_unset=True), "teachers": teachers}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        ({"distillation__features": [{"method": "fitnet", "layers": ["nope"]}]}, r"features\.0: .* no layer 'nope'"),
+        ({"student": {"model": "vgg8", "stem_stride": 2}}, r"vgg8 cannot take images of 8 x 8 pixels and 1 channel"),
+        ({"student": {"model": "torchvision/vgg11", "norm": "group"}}, r"norm must be batch for torchvision/vgg11"),
+        ({"scheme": {"method": "mutual", "peers": [{"model": "vgg8", "stem_stride": 2}]}}, r"vgg8 cannot take"),
+    ],
+)
+def test_a_student_that_cannot_be_built_ends_all_before_its_teacher_is_trained(tmp_path, overrides, told):
+    made = replace(
+        job(tmp_path, Phase.TEACHER, tmp_path / "made.safetensors"), students=[untried(), untried(**overrides)]
+    )
+    with pytest.raises(BuildError, match=f"variant 'hints' cannot be built: .*{told}") as caught:
+        Session(Job.from_json(made.to_json()), Cache())
+    assert failed(caught.value, str(tmp_path))[FATAL]
+    assert not (tmp_path / "t" / "metrics.jsonl").exists()
+    Session(replace(made, students=[untried()]), Cache()).train_epoch()
 
 
 def test_the_data_set_and_the_teacher_are_loaded_once(tmp_path, teacher, monkeypatch):
