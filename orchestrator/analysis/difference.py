@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, variance
 
-from orchestrator.analysis.statistics import MIN_FOR_INTERVAL, t_quantile
+from orchestrator.analysis.statistics import MIN_FOR_INTERVAL, t_quantile, t_shift, t_tails
 
 LEVEL = 0.05
 """Probability, over all comparisons of a table, of taking chance for a difference."""
@@ -49,10 +49,8 @@ class Difference:
         """
         if self.p is None or self.error <= NO_SPREAD:
             return None
-        from scipy.special import nctdtrinc
-
         needed = t_quantile(1 - LEVEL / (2 * comparisons), self.freedom)
-        return float(nctdtrinc(self.freedom, 1 - POWER, needed)) * self.error
+        return t_shift(POWER, needed, self.freedom) * self.error
 
 
 def paired(reference: Mapping[int, float], variant: Mapping[int, float]) -> Difference | None:
@@ -103,10 +101,8 @@ def _tested(
     if sd < NO_SPREAD:
         same = abs(mean) < NO_SPREAD
         return Difference(count, mean, (mean, mean), 1.0 if same else None, 0.0 if same else None)
-    from scipy.special import stdtr
-
     half = t_quantile(0.975, freedom) * error
-    p = float(2 * stdtr(freedom, -abs(mean) / error))
+    p = t_tails(mean / error, freedom)
     effect = _small_sample(freedom_of_sd) * mean / sd
     return Difference(count, mean, (mean - half, mean + half), p, effect, error, freedom)
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import special, stats
 
-from orchestrator.analysis.statistics import summarise, t_quantile
+from orchestrator.analysis.statistics import summarise, t_quantile, t_shift, t_tails
 
 ACCURACIES = st.lists(st.floats(0, 100), min_size=2, max_size=30)
 
@@ -63,6 +63,18 @@ def test_the_quantile_is_scipys():
     for freedom in [*range(1, 60), 100, 999]:
         for probability in (0.9, 0.975, 0.995):
             assert t_quantile(probability, freedom) == pytest.approx(stats.t.ppf(probability, freedom), abs=1e-9)
+
+
+@given(st.floats(-1e4, 1e4), st.floats(1, 2000))
+def test_the_tails_are_scipys(t, freedom):
+    assert t_tails(t, freedom) == pytest.approx(2 * stats.t.sf(abs(t), freedom), rel=1e-9, abs=1e-300)
+
+
+@pytest.mark.parametrize("freedom", [2, 3.7, 4, 9, 29, 200])
+@pytest.mark.parametrize("comparisons", [1, 4, 10, 50])
+def test_the_shift_gives_the_power_by_scipys_noncentral_t(freedom, comparisons):
+    critical = t_quantile(1 - 0.05 / (2 * comparisons), freedom)
+    assert special.nctdtr(freedom, t_shift(0.8, critical, freedom), critical) == pytest.approx(0.2, abs=1e-4)
 
 
 def test_equal_runs_have_no_spread():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +94,21 @@ def test_what_cannot_be_compared_is_refused(run: Any, arguments: list[str], said
 
 
 # results
+
+LOADED = """
+import contextlib, io, sys
+from orchestrator.cli import main
+with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.suppress(SystemExit):
+    main(sys.argv[1:])
+assert 'Hedges' in out.getvalue()
+print(*sorted({'torch', 'ray', 'mlflow', 'numpy', 'scipy', 'pandas'} & {*sys.modules}))
+"""
+
+
+@pytest.mark.parametrize("command", [["results", "tiny"], ["compare", "tiny", "wide"]], ids=lambda words: words[0])
+def test_telling_what_was_found_loads_nothing_heavy(run: Any, tmp_path: Path, command: list[str]) -> None:
+    words = [sys.executable, "-c", LOADED, *command, "--home", str(tmp_path / "home")]
+    assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == "\n"
 
 
 def test_results_take_another_reference(run: Any) -> None:

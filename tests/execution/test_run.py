@@ -41,6 +41,7 @@ def test_results_hold_every_trial(finished: Finished) -> None:
     for trial in found["trials"]:
         assert trial["epochs"] == (2 if trial["phase"] == "teacher" else 3)
         assert (names.TEST_ACC1 in trial["metrics"]) == (trial["phase"] == "final")
+        assert trial["described"]["teacher.parameters" if trial["phase"] == "teacher" else "student.parameters"] > 1000
     alone, both = found["variants"]
     assert alone["test/acc1"]["n"] == both["test/acc1"]["n"] == 2
     assert alone["final_seeds"] == both["final_seeds"] == [1, 2]
