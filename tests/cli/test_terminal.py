@@ -18,6 +18,7 @@ from rich.console import Console
 from orchestrator.cli.specs import _print_plan
 from orchestrator.cli.tables import print_comparison, print_trials
 from orchestrator.experiment import Experiment
+from orchestrator.search.logits import plan_logits
 from orchestrator.store.home import Home
 
 COMMAND = [sys.executable, "-m", "orchestrator"]
@@ -64,7 +65,7 @@ def shown(home: Home, width: int) -> str:
     with console.capture() as captured:
         print_trials(experiment.results(), console)
         print_comparison(experiment, console)
-        _print_plan(experiment.plan, home, console)
+        _print_plan(experiment.plan, plan_logits(experiment.plan, home.room_for_logits()), home, console)
     return captured.get()
 
 
