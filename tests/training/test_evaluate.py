@@ -25,6 +25,41 @@ def test_logits_loss_and_accuracy_equal_the_plain_computation(batch_size: int) -
     assert seen.acc1 == pytest.approx(100 * (expected.argmax(1) == data.labels).double().mean().item())
 
 
+class _Sharp(nn.Module):
+    """A network whose confidence is spread over many bins."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = network(norm="batch")
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        logits = self.network(inputs)
+        return 12 * (logits - logits.mean(0)) / logits.std(0)
+
+
+def test_calibration_and_counts_by_class_equal_slow_ones() -> None:
+    model, data = _Sharp().eval(), images(60)
+    with torch.no_grad():
+        logits = model(normalise(data.images, MEAN, STD))
+    samples = list(zip(logits.softmax(1).tolist(), data.labels.tolist(), strict=True))
+    guesses = [(row.index(max(row)), max(row), label) for row, label in samples]
+    ece, filled = 0.0, 0
+    for number in range(15):
+        inside = [(guess == label, top) for guess, top, label in guesses if number / 15 < top <= (number + 1) / 15]
+        if inside:
+            right = sum(hit for hit, _ in inside) / len(inside)
+            ece += len(inside) / 60 * abs(right - sum(top for _, top in inside) / len(inside))
+            filled += 1
+    assert filled > 3
+    seen = evaluate(model, data, MEAN, STD, batch_size=60)
+    assert seen.ece == pytest.approx(100 * ece, rel=1e-4)
+    for number, counted in enumerate(seen.classes):
+        assert counted.images == sum(label == number for _, _, label in guesses)
+        assert counted.correct == sum(guess == label == number for guess, _, label in guesses)
+        assert counted.predicted == sum(guess == number for guess, _, _ in guesses)
+    assert len(set(seen.classes)) > 1
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_the_models_mode_and_statistics_stay(training: bool) -> None:
     model = network(norm="batch").train(training)

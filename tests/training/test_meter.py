@@ -1,14 +1,15 @@
 import pytest
 import torch
+from torch import Tensor
 from training_runs import CLASSES, make_run, network
 
 from orchestrator import names
-from orchestrator.distillation.adjustment import ProbabilityShift
+from orchestrator.distillation.adjustment import NoAdjustment, ProbabilityShift
 from orchestrator.distillation.correlation import Correlation
 from orchestrator.distillation.criterion import Criterion
 from orchestrator.distillation.decoupled import DecoupledKD
 from orchestrator.distillation.logit_loss import LogitLoss, SoftTargets
-from orchestrator.distillation.temperature import ConstantTemperature
+from orchestrator.distillation.temperature import ConstantTemperature, GlobalMean, Temperature
 from orchestrator.training import SINGLE
 from orchestrator.training.meter import EpochMeter
 
@@ -25,6 +26,32 @@ def epoch_of(loss: LogitLoss, sizes: tuple[int, ...] = (6, 6, 1)) -> tuple[dict[
         losses.append(output.loss_kd.item())
         agreeing += sum(int(a) == int(b) for a, b in zip(student.argmax(1), teacher.argmax(1), strict=True))
     return meter.read("trial", 1), losses, 100 * agreeing / sum(sizes)
+
+
+class Given(Temperature):
+    """Tells the student's first logit as the temperature."""
+
+    def unclamped(self, logits_student: Tensor, logits_teacher: Tensor, global_mean: GlobalMean) -> Tensor:
+        return logits_student[:, 0].detach()
+
+
+def test_the_histogram_counts_every_sample_between_the_bounds() -> None:
+    # Bins are 0.25 wide: the first holds 2.0 and what a bound raised to it, the last what the upper one lowered.
+    given = [[2.0, 2.24, 2.26, -3.0], [7.0, 11.9, 12.0, 40.0, 3.1]]
+    criterion = Criterion(0.3, 0.7, Given(4, 2, 12), NoAdjustment())
+    meter = EpochMeter(SINGLE)
+    for step, values in enumerate(given, start=1):
+        student = torch.zeros(len(values), CLASSES)
+        student[:, 0] = torch.tensor(values)
+        target = torch.zeros(len(values), dtype=torch.int64)
+        output = criterion(student, student.clone(), target)
+        meter.add((step, len(values)), output, student, target, output.total, {})
+    meter.read("trial", 1)
+    counts = meter.histogram(2, 12)
+    assert counts is not None
+    assert len(counts) == 40
+    assert {bin: count for bin, count in enumerate(counts) if count} == {0: 3, 1: 1, 4: 1, 20: 1, 39: 3}
+    assert meter.histogram(4, 4) is None
 
 
 @pytest.mark.parametrize("loss", [SoftTargets(), DecoupledKD(0.5, 2), Correlation(0.5, 2)])

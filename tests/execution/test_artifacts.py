@@ -1,0 +1,33 @@
+"""The tables that a trial leaves, against ones made by hand."""
+
+import csv
+import io
+
+from orchestrator.execution.artifacts import class_table, temperature_table
+from orchestrator.training import Evaluation
+from orchestrator.training.evaluate import ClassCount
+
+
+def rows(text: str) -> list[list[str]]:
+    return list(csv.reader(io.StringIO(text)))
+
+
+def test_the_table_of_classes() -> None:
+    counts = (ClassCount(8, 6, 7), ClassCount(4, 1, 5), ClassCount(0, 0, 0))
+    table = class_table(["cat", "a, b", "none"], Evaluation(loss=1.0, acc1=58.3, ece=2.0, classes=counts))
+    assert rows(table) == [
+        ["class", "images", "correct", "predicted", "acc1", "precision"],
+        ["cat", "8", "6", "7", "75.00", "85.71"],
+        ["a, b", "4", "1", "5", "25.00", "20.00"],
+        ["none", "0", "0", "0", "", ""],
+    ]
+    assert len(rows(class_table(["cat"], None))) == 1
+
+
+def test_the_table_of_temperatures() -> None:
+    epochs = [{"epoch": 3, "counts": [1, 0, 2, 5]}, {"epoch": 4, "counts": [0, 8, 0, 0]}]
+    assert rows(temperature_table(epochs, (2, 12))) == [
+        ["epoch", "2", "4.5", "7", "9.5"],
+        ["3", "1", "0", "2", "5"],
+        ["4", "0", "8", "0", "0"],
+    ]
