@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -239,7 +239,9 @@ def build_features(
         try:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(_stream(run.seed, _FEATURE_INIT))
-                terms.append(_feature_term(section, student, teacher, train, device))
+                term = _feature_term(section, student, teacher, train, device)
+                # Review's usual rise may be longer than the training; where it is set, the spec's check refuses that.
+                terms.append(replace(term, warmup_epochs=min(term.warmup_epochs, run.training.epochs)))
         except RegistryError as error:
             raise RegistryError(f"distillation.features.{number}: {error.message}", hint=error.hint) from error
         except ValueError as error:

@@ -79,10 +79,17 @@ def test_the_total_is_the_weighted_sum(digits: Dataset) -> None:
 
 
 def test_a_warm_up_keeps_a_loss_out_at_first(digits: Dataset) -> None:
-    metrics = make(digits, {"method": "fitnet", "weight": 100.0, "warmup_epochs": 1000.0}).train_epoch()
+    slow = {"method": "fitnet", "weight": 100.0, "warmup_epochs": 1000.0}
+    metrics = make(digits, slow, training__epochs=1000).train_epoch()
     logits = 0.1 * metrics[names.TRAIN_LOSS_CE] + 0.9 * metrics[names.TRAIN_LOSS_KD]
     added = metrics[names.TRAIN_LOSS] - logits
     assert 0 < added < 0.001 * 100 * metrics[names.loss_metric("fitnet")]
+
+
+def test_a_warm_up_that_is_not_set_ends_with_a_shorter_training(digits: Dataset) -> None:
+    for epochs, expected in ((10, 10), (30, 20)):
+        (term,) = make(digits, {"method": "review"}, training__epochs=epochs).features
+        assert term.warmup_epochs == expected
 
 
 def test_without_the_logit_loss_the_teacher_serves_the_features_alone(digits: Dataset) -> None:

@@ -92,10 +92,14 @@ def _print_plan(plan: Plan, logits: LogitPlan, home: Home, console: Console) -> 
     takes = amounts(resources.cpus_per_worker, resources.gpus_per_worker)
     if high > 1:
         takes = f"{high if low == high else f'{low} to {high}'} workers ({resources.placement}) of {takes} each"
+    concurrent, too_small = plan.fit(machine)
+    if concurrent is None:
+        console.print(f"does not fit this machine: {too_small}", markup=False)
+        return
     console.print(
         f"A trial takes {takes}; "
         f"this machine has {machine.cpus:g} CPUs and {machine.gpus:g} GPUs: "
-        f"{plan.concurrency(machine)} trial{'s' if plan.concurrency(machine) > 1 else ''} at once"
+        f"{concurrent} trial{'s' if concurrent > 1 else ''} at once"
     )
 
 

@@ -186,9 +186,17 @@ class Plan:
         fit = max(1, places // high)
         return min(fit, resources.max_concurrent_trials or fit)
 
+    def fit(self, machine: Machine) -> tuple[int | None, str | None]:
+        """How many trials run at once on the machine; or None, and why not even one does."""
+        try:
+            return self.concurrency(machine), None
+        except ResourceError as error:
+            return None, error.message
+
     def to_dict(self, machine: Machine) -> dict[str, Any]:
         """The plan as JSON-like data."""
         spec = self.spec
+        concurrent, too_small = self.fit(machine)
         return {
             "name": spec.name,
             "hash": spec.hash,
@@ -221,7 +229,8 @@ class Plan:
             "total_trials": self.total_trials,
             "student_epochs": self.student_epochs,
             "resources_per_trial": spec.resources.model_dump(exclude={"max_concurrent_trials"}),
-            "concurrent_trials": self.concurrency(machine),
+            "concurrent_trials": concurrent,
+            "does_not_fit": too_small,
         }
 
 

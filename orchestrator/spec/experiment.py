@@ -16,7 +16,7 @@ from orchestrator.spec.data import DataSpec
 from orchestrator.spec.distillation import DistillationSpec
 from orchestrator.spec.model import StudentSpec, TeacherSpec
 from orchestrator.spec.resources import BudgetSpec, ResourcesSpec
-from orchestrator.spec.scheme import Ensemble, Mutual, SchemeSpec, SingleTeacher
+from orchestrator.spec.scheme import Ensemble, Mutual, SchemeSpec, SingleTeacher, TeacherAssistants
 from orchestrator.spec.search import SearchSpec
 from orchestrator.spec.tracking import TrackingSpec
 from orchestrator.spec.training import TrainingSpec
@@ -126,6 +126,24 @@ class RunSpec(Section):
         if parts > 1 and (needing := self.distillation.relating_samples):
             rule = f"must be 1 with {needing}, which needs a whole batch at once; more workers can share one"
             raise broken_rule("training.accumulation", rule, parts)
+        return self
+
+    @model_validator(mode="after")
+    def _weights_rise_in_time(self) -> Self:
+        """What is warmed up reaches its weight, in the assistants' training too."""
+        trained = {"training": self.training}
+        if isinstance(self.scheme, TeacherAssistants):
+            for number, assistant in enumerate(self.scheme.assistants):
+                if assistant.training is not None:
+                    trained[f"scheme.assistants.{number}.training"] = assistant.training
+        rising = {"distillation.warmup_epochs": self.distillation.warmup_epochs}
+        for number, feature in enumerate(self.distillation.features):
+            if "warmup_epochs" in feature.model_fields_set:
+                rising[f"distillation.features.{number}.warmup_epochs"] = feature.warmup_epochs
+        for path, epochs in rising.items():
+            for name, training in trained.items():
+                if epochs > training.epochs:
+                    raise broken_rule(path, f"must be <= {name}.epochs ({training.epochs})", epochs)
         return self
 
     @property

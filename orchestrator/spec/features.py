@@ -125,7 +125,11 @@ class Review(FeatureSection):
     """Each of the student's layers, joined with the deeper ones, gives the teacher's features (Chen et al. 2021)."""
 
     method: Literal["review"]
-    warmup_epochs: float = Field(20.0, ge=0, description="Epochs over which the weight rises from 0 to its value.")
+    warmup_epochs: float = Field(
+        20.0,
+        ge=0,
+        description="Epochs over which the weight rises from 0 to its value; unset: 20, or all where there are fewer.",
+    )
     norm: Literal["batch", "group"] = Field(
         "batch", description="Normalisation in the connectors: group does not depend on the number of workers."
     )

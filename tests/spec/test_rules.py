@@ -51,6 +51,25 @@ student: {model: resnet8}
             "must be below epochs (10)",
         ),
         (
+            "distillation:\n  warmup_epochs: 11\ntraining: {epochs: 10}\n",
+            "distillation.warmup_epochs",
+            6,
+            "must be <= training.epochs (10)",
+        ),
+        (
+            "distillation:\n  features:\n  - {method: review, warmup_epochs: 11}\ntraining: {epochs: 10}\n",
+            "distillation.features.0.warmup_epochs",
+            7,
+            "must be <= training.epochs (10)",
+        ),
+        (
+            "distillation: {warmup_epochs: 20}\nscheme:\n  method: teacher_assistants\n"
+            "  assistants: [{model: resnet8, training: {epochs: 19}}]\n",
+            "distillation.warmup_epochs",
+            5,
+            "must be <= scheme.assistants.0.training.epochs (19)",
+        ),
+        (
             "training:\n  optimizer: {momentum: 0, nesterov: true}\n",
             "training.optimizer.nesterov",
             6,
