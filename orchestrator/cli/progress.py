@@ -53,6 +53,7 @@ class View(Watcher):
         self.plan: Plan | None = None
         self.found: list[str] = []
         """A line for each teacher that was found again."""
+        self.notes: list[str] = []
         self.chosen: list[str] = []
         """A line for each precision that was chosen, with its reason."""
         self.records: dict[str, Record] = {}
@@ -79,6 +80,9 @@ class View(Watcher):
 
     def on_stage(self, text: str) -> None:
         self.stage = text
+
+    def on_note(self, text: str) -> None:
+        self.notes.append(text)
 
     def on_plan(self, plan: Plan, records: dict[str, Record], concurrency: int) -> None:
         self.records, self.concurrency = dict(records), concurrency
@@ -207,6 +211,10 @@ class PlainView(View):
         super().on_stage(text)
         self._line(text)
 
+    def on_note(self, text: str) -> None:
+        super().on_note(text)
+        self._line(text)
+
     def on_plan(self, plan: Plan, records: dict[str, Record], concurrency: int) -> None:
         super().on_plan(plan, records, concurrency)
         for text in self.found:
@@ -261,7 +269,7 @@ class Drawing(View):
         )
         bar = Table.grid()
         bar.add_row(ProgressBar(total=self.total, completed=self.ended, width=60))
-        found = [Text(line, style="dim") for line in (*self.found, *self.chosen[-2:])]
+        found = [Text(line, style="dim") for line in (*self.notes, *self.found, *self.chosen[-2:])]
         return Group(head, bar, *found, self._variants(), self._running())
 
     def _variants(self) -> Table:

@@ -14,12 +14,14 @@ from orchestrator.cli.tables import NARROW, table_of
 from orchestrator.cli.terminal import screen
 from orchestrator.errors import Problem, SpecError
 from orchestrator.machine import this_machine
+from orchestrator.search.halving import brackets_of
 from orchestrator.search.logits import LogitPlan, plan_logits
 from orchestrator.search.plan import Plan, amounts, make_plan
 from orchestrator.search.sizes import ModelSize
 from orchestrator.search.teachers import TeacherRun
 from orchestrator.spec import ExperimentSpec, load_spec
 from orchestrator.spec.model import ModelSpec
+from orchestrator.spec.schedulers import BracketScheduler
 from orchestrator.store.home import Home
 
 
@@ -79,6 +81,8 @@ def _print_plan(plan: Plan, logits: LogitPlan, home: Home, console: Console) -> 
         f"Stage 1: {plan.search_trials} search trials ({spec.search.drawing} sampler, "
         f"{spec.search.scheduler.method} scheduler), chosen by {spec.search.metric} ({spec.search.mode})"
     )
+    for line in _order(plan):
+        console.print(line, markup=False)
     seeds = spec.search.final_seeds
     fresh = f"{seeds} fresh seed{'s' if seeds > 1 else ''}"
     console.print(
@@ -101,6 +105,24 @@ def _print_plan(plan: Plan, logits: LogitPlan, home: Home, console: Console) -> 
         f"this machine has {machine.cpus:g} CPUs and {machine.gpus:g} GPUs: "
         f"{concurrent} trial{'s' if concurrent > 1 else ''} at once"
     )
+
+
+def _order(plan: Plan) -> list[str]:
+    """What is tried first, and which trials wait for which, in lines."""
+    scheduler, lines = plan.spec.search.scheduler, []
+    if plan.spec.search.warm_start is not None:
+        lines.append(f"Samplers learn from {plan.spec.search.warm_start.name} first")
+    for arm in plan.arms:
+        if arm.first:
+            points = f"{len(arm.first)} point{'s' if len(arm.first) > 1 else ''}"
+            lines.append(f"{arm.name}: {points} of the spec before those that are drawn")
+        if isinstance(scheduler, BracketScheduler) and arm.variant.space:
+            waits = (
+                f"{bracket.size} ({'after ' + ', '.join(map(str, bracket.rungs)) if bracket.rungs else 'never'})"
+                for bracket in brackets_of(arm.count, arm.max_epochs, scheduler)
+            )
+            lines.append(f"{arm.name}: brackets of trials, and the epochs after which they wait: {', '.join(waits)}")
+    return lines
 
 
 def _networks(plan: Plan) -> list[str]:

@@ -76,7 +76,7 @@ def run_experiment(
             return Results(spec, records)
         told = warm_start(plan, home, folder, tracking_uri(spec, home)[0])
         if told:
-            watcher.on_stage(in_words(told))
+            watcher.on_note(in_words(told))
         key = _session_key(folder)
         watcher.on_stage("opening MLflow")
         tracker = tracker or default_tracker(spec, home)

@@ -106,8 +106,11 @@ def _optuna_searcher(
     search: SearchSpec, space: dict[str, TuneDomain], results: Results, seed: int
 ) -> tuple[Searcher, bool]:
     """Optuna's searcher, and whether it knows the results; else it is to be asked for their points, in order."""
+    import optuna
     from ray.tune.search.optuna import OptunaSearch
 
+    # It would tell on the screen that it has made a study.
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     distributions = OptunaSearch.convert_search_space(space)
     points = [dict(point) for point, _ in results]
     sampling = search.sampling if isinstance(search.sampling, OptunaSampler) else OptunaSampler()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, Tag
+from pydantic import BeforeValidator, Field, Tag
 
-from orchestrator.spec.base import Section, told_by
+from orchestrator.spec.base import Section, broken_rule, told_by
 
 
 class NoScheduler(Section):
@@ -50,6 +50,14 @@ class BOHBScheduler(BracketScheduler):
     method: Literal["bohb"]
 
 
+def _values_stay(value: Any) -> Any:
+    method = value.get("method") if isinstance(value, dict) else None
+    if method in ("pbt", "pb2"):
+        rule = "would change a trial's values in mid-training, which is not offered: use asha, hyperband or bohb"
+        raise broken_rule("method", rule, method)
+    return value
+
+
 SchedulerSpec = Annotated[
     Annotated[NoScheduler, Tag("none")]
     | Annotated[ASHAScheduler, Tag("asha")]
@@ -57,4 +65,5 @@ SchedulerSpec = Annotated[
     | Annotated[HyperBandScheduler, Tag("hyperband")]
     | Annotated[BOHBScheduler, Tag("bohb")],
     told_by("method", "none"),
+    BeforeValidator(_values_stay),
 ]

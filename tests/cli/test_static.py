@@ -284,3 +284,19 @@ def test_there_are_no_experiments_yet(run, tmp_path: Path, command: str) -> None
     code, _, err = run(command, "tiny", "--home", tmp_path / "home")
     assert code == 2
     assert "there is no experiment 'tiny'" in err
+
+
+def test_the_plan_shows_what_is_tried_first_and_who_waits(tmp_path: Path, capsys) -> None:
+    path = tmp_path / "brackets.yaml"
+    path.write_text(
+        "name: a\ndata: {dataset: digits}\nteacher: {model: resnet8}\nstudent: {model: resnet8}\n"
+        "training: {epochs: 9}\nsearch:\n  scheduler: {method: hyperband}\n  num_samples: 17\n"
+        "  points: [{training.optimizer.lr: 0.05}]\n  warm_start: {experiment: b}\n"
+        "  space: {training.optimizer.lr: {type: loguniform, low: 0.01, high: 0.2}}\n"
+    )
+    with pytest.raises(SystemExit):
+        main(["plan", str(path)])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "Samplers learn from b first" in text
+    assert "default: 1 point of the spec before those that are drawn" in text
+    assert "they wait: 9 (after 1, 3), 5 (after 3), 3 (never)" in text

@@ -45,11 +45,11 @@ BRACKETS = {"training.epochs": 4, "search.num_samples": 9}
 HYPERBAND = BRACKETS | {"search.sampler": "random", "search.scheduler": {"method": "hyperband", "reduction_factor": 2}}
 
 
-class Stages(Watcher):
+class Notes(Watcher):
     def __init__(self) -> None:
         self.told: list[str] = []
 
-    def on_stage(self, text: str) -> None:
+    def on_note(self, text: str) -> None:
         self.told.append(text)
 
 
@@ -91,11 +91,11 @@ def test_hyperopt(home: Home) -> None:
 def test_points_and_a_warm_start_of_an_earlier_experiment(home: Home) -> None:
     earlier = run(home, "earlier", **{"search.sampler": "random"})
     point = {LR: 0.02, "student.norm": "group"}
-    stages = Stages()
+    notes = Notes()
     changes = {"search.warm_start": {"experiment": "earlier"}, "search.points": [point], "search.num_samples": 2}
-    later = run(home, "later", stages, **changes)
+    later = run(home, "later", notes, **changes)
     assert later["default-000"].trial.params.items() >= point.items()
-    assert "warm start: default learns from 4 trials" in stages.told
+    assert notes.told == ["warm start: default learns from 4 trials"]
     (event,) = [e for e in home.find("later").journal.read() if e["event"] == "warm_start"]
     told = event["variants"]["default"]["trials"]
     assert [trial["params"] for trial in told] == [dict(record.trial.params) for record in earlier.values()]

@@ -73,6 +73,8 @@ def test_how_a_sampler_is_called() -> None:
         ({"sampler": {"method": "ax"}}, "sampler.method", "'grid', 'random', 'optuna', 'hyperopt', 'bohb'"),
         ({"sampler": "ax"}, "sampler", "'grid', 'random', 'optuna', 'hyperopt' or 'bohb'"),
         ({"sampler": {"algorithm": "cmaes"}, "space": {RATE: LR}}, "sampler.algorithm", "needs two or more numbers"),
+        ({"scheduler": {"method": "pbt"}}, "scheduler.method", "use asha, hyperband or bohb"),
+        ({"scheduler": {"method": "pb2"}}, "scheduler.method", "not offered"),
         ({"sampler": "bohb"}, "scheduler.method", "use {method: bohb}, or sampler optuna"),
         ({"sampler": "bohb", "scheduler": {"method": "asha"}}, "scheduler.method", "use {method: bohb}"),
         ({"sampler": "optuna", "scheduler": {"method": "bohb"}}, "scheduler.method", "{method: hyperband} with optuna"),
