@@ -86,7 +86,7 @@ def test_ctrl_c_keeps_the_last_epoch_and_ends_the_workers(shell: Shell) -> None:
         }
     )
     process = shell.start("run", spec)
-    shell.wait_until(lambda: any(shell.home.glob("experiments/*/trials/*/checkpoints/*.pt")), process)
+    shell.wait_until(lambda: any(shell.home.glob("experiments/*/trials/*/checkpoints/*.pt")), process, seconds=240)
     workers = descendants("RayTrainWorker", process.pid)
     assert len(workers) == 2
     os.killpg(process.pid, signal.SIGINT)
