@@ -92,15 +92,17 @@ class Hub:
         The answer has the key `FAILURE` for a failure of the trial itself, `INTERRUPTED` after a stop, and
         `OVER` where the gang has ended; to another gang the order can then be given again.
         """
-        gang = self._gangs[key]
+        if (gang := self._gangs.get(key)) is None:
+            return {OVER: "its workers ended"}
         async with gang.changed:
             gang.order, gang.answer, gang.taken, gang.deaths = order, None, False, 0
             gang.turn += 1
             gang.changed.notify_all()
         waiting = asyncio.ensure_future(self._until(gang, lambda: gang.answer is not None or gang.over is not None))
         hurry = asyncio.ensure_future(self._hurry.wait())
-        await asyncio.wait((waiting, hurry), return_when=asyncio.FIRST_COMPLETED)
-        if not waiting.done() and gang.taken:
+        if not order.save:
+            await asyncio.wait((waiting, hurry), return_when=asyncio.FIRST_COMPLETED)
+        if not waiting.done() and (gang.taken or order.save):
             await asyncio.wait((waiting,), timeout=PATIENCE_S)
         for task in (waiting, hurry):
             task.cancel()

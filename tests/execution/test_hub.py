@@ -112,7 +112,8 @@ def test_a_gang_that_has_ended_says_why() -> None:
         assert await trial == {OVER: "no place"}
         assert await hub.order(G, SECOND) == {OVER: "no place"}
         assert await hub.next(G, generation, 0) is None
-        assert await hub.next("unknown", 1, 0) is None
+        assert await hub.next("gone", 1, 0) is None
+        assert OVER in await hub.order("gone", FIRST)
 
     played(scene)
 
@@ -137,5 +138,10 @@ def test_a_stop_lets_short_epochs_end_and_waits_for_workers_but_not_for_ever(mon
         # Nobody has taken this one: there is nothing to wait for.
         assert await hub.order(G, FIRST) == {INTERRUPTED: True}
         await stop
+        # What is complete is still saved.
+        trial = await given(hub, Order("job", 2, save=True))
+        assert await hub.next(G, generation, 3) == (4, Order("job", 2, save=True))
+        await hub.answer(G, 4, {})
+        assert await trial == {}
 
     played(scene)
