@@ -20,12 +20,13 @@ from orchestrator.data.policy import POLICIES
 from orchestrator.data.views import View, Views
 from orchestrator.distillation.adjustment import NoAdjustment
 from orchestrator.distillation.criterion import Criterion
-from orchestrator.distillation.features import DefaultLayers, FeatureTerm, Setup
+from orchestrator.distillation.features import FeatureTerm, Setup
 from orchestrator.distillation.temperature import ConstantTemperature
 from orchestrator.errors import BuildError, CheckpointError, DataError, RegistryError, first_line
 from orchestrator.models import build_model, flop_count, parameter_count
 from orchestrator.models.average import AveragedTeacher
-from orchestrator.models.taps import EMBEDDING, feature_shapes, stage_layers
+from orchestrator.models.pairing import usual_layers
+from orchestrator.models.taps import feature_shapes
 from orchestrator.models.torchvision_models import published_weights
 from orchestrator.spec.base import PluginSection, Section, location
 from orchestrator.spec.data import DataSpec, subset_rule
@@ -253,12 +254,12 @@ def _feature_term(
     section: FeatureSpec, student: nn.Module, teacher: nn.Module, train: Images, device: torch.device
 ) -> FeatureTerm:
     factory = FEATURE_LOSSES[section.method]
-    usual: DefaultLayers = getattr(factory, "default_layers", "stages")
+    usual = getattr(factory, "default_layers", "stages")
     example = torch.zeros(1, *train.images.shape[1:], device=device)
-    networks, named = (student, teacher), (section.layers, section.teacher_layers)
-    layers = [
-        tuple(given or _usual_layers(usual, network, networks)) for network, given in zip(networks, named, strict=True)
-    ]
+    networks, layers = (student, teacher), [section.layers or (), section.teacher_layers or ()]
+    if not all(layers):
+        found = usual_layers(usual, student, teacher, example)
+        layers = [given or own for given, own in zip(layers, found, strict=True)]
     shapes = [feature_shapes(network, wanted, example) for network, wanted in zip(networks, layers, strict=True)]
     shapes_student, shapes_teacher = (
         [found[layer] for layer in wanted] for found, wanted in zip(shapes, layers, strict=True)
@@ -267,17 +268,7 @@ def _feature_term(
     shared = set(FeatureSection.model_fields)
     options = section.options if isinstance(section, PluginSection) else section.model_dump(exclude={"method", *shared})
     loss = factory(setup, **options).to(device)
-    return FeatureTerm(section.method, loss, section.weight, layers[0], layers[1], section.warmup_epochs)
-
-
-def _usual_layers(which: DefaultLayers, network: nn.Module, networks: Sequence[nn.Module]) -> list[str]:
-    """The network's layers for a method; of a network with more stages than the other, the deeper ones count."""
-    if which == "embedding":
-        return [EMBEDDING]
-    count = min(len(stage_layers(other)) for other in networks)
-    stages = list(stage_layers(network)[-count:])
-    picked = {"middle": [stages[count // 2]], "last": stages[-1:]}.get(which, stages)
-    return [*picked, EMBEDDING] if which == "stages_and_embedding" else picked
+    return FeatureTerm(section.method, loss, section.weight, *map(tuple, layers), section.warmup_epochs)
 
 
 def try_out(run: RunSpec, teachers: Sequence[ModelSpec], dataset: Dataset) -> None:

@@ -154,12 +154,15 @@ def test_usual_layers(digits: Dataset) -> None:
         assert layers[method] == (["embedding"], ["embedding"])
 
 
-def test_the_deeper_stages_pair_where_one_network_has_more(digits: Dataset) -> None:
-    run = make(digits, {"method": "attention_transfer"}, teacher__model="vgg8", teacher__width=0.125)
-    (term,) = run.features
-    assert len(run.teacher.feature_layers) > len(run.student.feature_layers)
-    assert list(term.layers) == list(run.student.feature_layers)
-    assert list(term.teacher_layers) == list(run.teacher.feature_layers[-3:])
+def test_stages_with_maps_of_one_size_pair_where_one_network_has_more(digits: Dataset) -> None:
+    run = make(digits, *({"method": m} for m in BUILT_IN), teacher__model="vgg8", teacher__width=0.125)
+    student, teacher = list(run.student.feature_layers), list(run.teacher.feature_layers)
+    assert (len(student), len(teacher)) == (3, 5)
+    layers = {term.method: (list(term.layers), list(term.teacher_layers)) for term in run.features}
+    assert layers["attention_transfer"] == (student, teacher[:3])
+    assert layers["review"] == ([*student, "embedding"], [*teacher[:3], "embedding"])
+    assert layers["fitnet"] == (student[1:2], teacher[1:2])
+    assert layers["sp"] == (student[2:], teacher[4:])
 
 
 def test_named_layers_and_options_reach_the_loss(digits: Dataset) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
+from orchestrator.spec.augmentation import AugmentationSpec
 from orchestrator.spec.base import Section, broken_rule
 from orchestrator.spec.data import DataSpec
 from orchestrator.spec.distillation import DistillationSpec
@@ -126,6 +127,16 @@ class RunSpec(Section):
         if parts > 1 and (needing := self.distillation.relating_samples):
             rule = f"must be 1 with {needing}, which needs a whole batch at once; more workers can share one"
             raise broken_rule("training.accumulation", rule, parts)
+        return self
+
+    @model_validator(mode="after")
+    def _samples_are_one_image(self) -> Self:
+        given = self.data.augmentation
+        mixes = isinstance(given, AugmentationSpec) and given.mix_probability > 0 and (given.mixup or given.cutmix)
+        for number, feature in enumerate(self.distillation.features):
+            if mixes and feature.method == "crd":
+                rule = "tells samples apart by their own label and index, and mixup and cutmix make one of two"
+                raise broken_rule(f"distillation.features.{number}.method", rule, "crd")
         return self
 
     @model_validator(mode="after")

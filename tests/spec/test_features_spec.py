@@ -105,6 +105,18 @@ def test_what_acts_on_the_logits_is_refused_beside_features_without_a_logit_loss
     load({"method": "sp"}, **section)
 
 
+@pytest.mark.parametrize("mixing", [{"mixup": 0.2}, {"cutmix": 1.0, "mix_probability": 0.5}])
+def test_contrastive_distillation_takes_no_mixed_images(mixing: dict[str, Any]) -> None:
+    mixed = {**SPEC["data"], "augmentation": mixing}
+    spec = {**SPEC, "data": mixed, "distillation": {"features": [{"method": "sp"}, {"method": "crd"}]}}
+    with pytest.raises(
+        SpecError, match=r"features\.1\.method: 'crd': tells samples apart .* mixup and cutmix make one"
+    ):
+        load_spec(spec)
+    load_spec({**spec, "distillation": {"features": [{"method": "sp"}]}})
+    load_spec({**spec, "data": {**mixed, "augmentation": {**mixing, "mix_probability": 0}}})
+
+
 def test_something_must_train_the_classifier() -> None:
     assert "kd_weight" in problems({"method": "sp"}, ce_weight=0, kd_weight=0)[0]
 
