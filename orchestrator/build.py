@@ -268,7 +268,7 @@ def _feature_term(
     shared = set(FeatureSection.model_fields)
     options = section.options if isinstance(section, PluginSection) else section.model_dump(exclude={"method", *shared})
     loss = factory(setup, **options).to(device)
-    return FeatureTerm(section.method, loss, section.weight, *map(tuple, layers), section.warmup_epochs)
+    return FeatureTerm(section.method, loss, section.weight, tuple(layers[0]), tuple(layers[1]), section.warmup_epochs)
 
 
 def try_out(run: RunSpec, teachers: Sequence[ModelSpec], dataset: Dataset) -> None:

@@ -46,7 +46,8 @@ def aligned(first: Sequence[float], second: Sequence[float]) -> list[list[int]]:
         far = sum(abs(math.log2(first[n] / second[other])) for n, other in zip(short, chosen, strict=True))
         return round(far, 6), -sum(chosen)
 
-    return [short, list(min(itertools.combinations(range(len(second)), len(first)), key=distance))]
+    nearest = min(itertools.combinations(range(len(second)), len(first)), key=distance)
+    return [short, list(nearest)]
 
 
 def _sides(network: nn.Module, layers: Sequence[str], example: Tensor) -> list[float]:
