@@ -88,7 +88,6 @@ def test_full_batch_training_equals_the_textbook() -> None:
         reference.parameters(),
         lr=0.05,
         momentum=0.9,
-        nesterov=True,
         weight_decay=1e-4,
         fused=False,
         foreach=False,
