@@ -31,8 +31,11 @@ class World:
             raise ValueError(f"rank must be 0 to {self.size - 1}, not {self.rank}")
 
     def share(self, count: int) -> tuple[int, int]:
-        """Start and end of this process's contiguous part of `count` things; parts differ by 1 at most."""
-        return count * self.rank // self.size, count * (self.rank + 1) // self.size
+        """Start and end of this process's contiguous part of `count` things; parts differ by 1 at most.
+
+        The first process has a part wherever there is anything: its running statistics are those that are kept.
+        """
+        return -(-count * self.rank // self.size), -(-count * (self.rank + 1) // self.size)
 
     def sum(self, values: Tensor) -> Tensor:
         """The sum of `values` over all processes, as a new tensor (or `values` itself in a world of one)."""

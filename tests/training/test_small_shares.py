@@ -148,6 +148,8 @@ def test_resuming_is_continuing(alone: dict[str, Any]) -> None:
 def test_batch_norms_of_each_process_stay_finite_and_end_as_the_first_ones(shared: Any) -> None:
     first = shared[0]["batch"][1]["student"]
     assert all(value.isfinite().all() for value in first.values())
+    # They are those of a process that had images.
+    assert all(value > 0 for name, value in first.items() if name.endswith("num_batches_tracked"))
     for process in shared[1:]:
         assert all(torch.equal(value, process["batch"][1]["student"][name]) for name, value in first.items())
 

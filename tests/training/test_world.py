@@ -143,8 +143,9 @@ def _assert_validation_is_of_the_saved_weights(results: list[Any]) -> None:
 
 
 def test_shares_are_contiguous_and_complete() -> None:
-    for count, size in ((7, 3), (64, 4), (2, 3), (0, 2)):
+    for count, size in ((7, 3), (64, 4), (2, 3), (1, 4), (0, 2)):
         shares = [World(rank, size).share(count) for rank in range(size)]
+        assert shares[0][1] >= min(count, 1)
         assert [i for start, end in shares for i in range(start, end)] == list(range(count))
         assert max(end - start for start, end in shares) - min(end - start for start, end in shares) <= 1
 
