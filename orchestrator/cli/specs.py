@@ -96,6 +96,12 @@ def _print_plan(plan: Plan, logits: LogitPlan, home: Home, console: Console) -> 
     takes = amounts(resources.cpus_per_worker, resources.gpus_per_worker)
     if high > 1:
         takes = f"{high if low == high else f'{low} to {high}'} workers ({resources.placement}) of {takes} each"
+    if plan.uneven:
+        console.print(
+            f"Results depend on the number of workers: batch norms of {', '.join(plan.uneven)} see one worker's part of a "
+            "batch. With norm: group or sync_batch they do not",
+            markup=False,
+        )
     concurrent, too_small = plan.fit(machine)
     if concurrent is None:
         console.print(f"does not fit this machine: {too_small}", markup=False)

@@ -193,6 +193,15 @@ class Plan:
         except ResourceError as error:
             return None, error.message
 
+    @property
+    def uneven(self) -> list[str]:
+        """Models whose batch norms see one worker's part of a batch, so that their results depend on the workers."""
+        if self.spec.resources.workers[1] == 1:
+            return []
+        networks = [teacher.network for key, teacher in self.teachers.items() if key not in self.found]
+        networks += [arm.variant.run.student for arm in self.arms]
+        return list(dict.fromkeys(network.model for network in networks if network and network.norm == "batch"))
+
     def to_dict(self, machine: Machine) -> dict[str, Any]:
         """The plan as JSON-like data."""
         spec = self.spec
@@ -231,6 +240,7 @@ class Plan:
             "resources_per_trial": spec.resources.model_dump(exclude={"max_concurrent_trials"}),
             "concurrent_trials": concurrent,
             "does_not_fit": too_small,
+            "results_depend_on_workers": self.uneven,
         }
 
 

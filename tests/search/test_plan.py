@@ -187,6 +187,14 @@ def test_a_trial_that_does_not_fit_says_how_much_is_missing(resources: dict, mac
     assert "resources.cpus_per_worker" in (caught.value.hint or "")
 
 
+def test_networks_whose_results_depend_on_the_number_of_workers_are_told() -> None:
+    together = {"resources.num_workers": 2}
+    assert plan_of({}).uneven == []
+    assert plan_of(together).uneven == ["resnet14", "resnet8"]
+    assert plan_of({**together, "student.norm": "group"}).uneven == ["resnet14"]
+    assert plan_of({**together, "student.norm": "group", "teacher.norm": "sync_batch"}).uneven == []
+
+
 def test_the_plan_as_data() -> None:
     plan = plan_of(THREE_ARMS)
     data = plan.to_dict(Machine(2))

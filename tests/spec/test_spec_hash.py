@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from orchestrator.errors import UsageError
 from orchestrator.spec import load_spec
 from orchestrator.spec.base import expand_environment, location
+from orchestrator.spec.experiment import SPEC_VERSION, RunSpec, digest
 from orchestrator.spec.loading import to_yaml
 
 BASE = {
@@ -217,3 +218,9 @@ def test_an_unset_variable_names_the_field(monkeypatch) -> None:
     monkeypatch.delenv("NOT_SET", raising=False)
     with pytest.raises(UsageError, match=r"data\.root uses \$\{env:NOT_SET\}, but that variable is not set"):
         location("${env:NOT_SET}/x", "data.root")
+
+
+def test_a_changed_default_raises_the_version() -> None:
+    """Where this fails: raise `SPEC_VERSION` if the same spec now gives other results, and then set the digest anew."""
+    defaults = RunSpec.model_validate({key: BASE[key] for key in ("data", "teacher", "student")})
+    assert (SPEC_VERSION, digest(defaults.model_dump())) == (2, "17d47e6c2996e006")
