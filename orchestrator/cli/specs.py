@@ -98,8 +98,8 @@ def _print_plan(plan: Plan, logits: LogitPlan, home: Home, console: Console) -> 
         takes = f"{high if low == high else f'{low} to {high}'} workers ({resources.placement}) of {takes} each"
     if plan.uneven:
         console.print(
-            f"Results depend on the number of workers: batch norms of {', '.join(plan.uneven)} see one worker's part of a "
-            "batch. With norm: group or sync_batch they do not",
+            f"Results depend on the number of workers: batch norms of {', '.join(plan.uneven)} see one worker's part "
+            "of a batch. With norm: group or sync_batch they do not",
             markup=False,
         )
     concurrent, too_small = plan.fit(machine)
