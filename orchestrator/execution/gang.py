@@ -96,15 +96,30 @@ class Gang:
 
     def _run(self, key: str) -> None:
         """Run the workers to their end, in a thread of its own."""
+        reason = "its workers ended"
+        try:
+            self._trainer(key).fit()
+        except Exception as error:
+            cause = getattr(error, "controller_failure", error)
+            # Ray does not export this error.
+            self._unplaced = type(cause).__name__ == "WorkerGroupStartupTimeoutError"
+            reason = f"the workers could not be kept running: {first_line(cause)}"
+            if self._unplaced:
+                mine = self._terms
+                each = f"{mine.cpus} CPU" + (f" and {mine.gpus:g} GPU" if mine.gpus else "")
+                reason = f"there is no place for {mine.workers[0]} workers of {each} each any more"
+        finally:
+            ray.get(self._hub.close.remote(key, reason, left=True))
+
+    def _trainer(self, key: str) -> Any:
         from ray.train import FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchConfig, TorchTrainer
-        from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 
         from orchestrator.execution.worker import work
 
         mine = self._terms
         low, high = mine.workers
-        trainer = TorchTrainer(
+        return TorchTrainer(
             work,
             train_loop_config={"hub": mine.hub, "gang": key, "threads": mine.cpus},
             # NCCL refuses two processes on one GPU.
@@ -123,18 +138,6 @@ class Gang:
                 worker_runtime_env={"env_vars": mine.environment} if mine.environment else None,
             ),
         )
-        reason = "its workers ended"
-        try:
-            trainer.fit()
-        except Exception as error:
-            cause = getattr(error, "controller_failure", error)
-            self._unplaced = isinstance(cause, WorkerGroupStartupTimeoutError)
-            reason = f"the workers could not be kept running: {first_line(cause)}"
-            if self._unplaced:
-                each = f"{mine.cpus} CPU" + (f" and {mine.gpus:g} GPU" if mine.gpus else "")
-                reason = f"there is no place for {low} workers of {each} each any more"
-        finally:
-            ray.get(self._hub.close.remote(key, reason, left=True))
 
 
 def terms(resources: ResourcesSpec, hub: str, storage: Path) -> dict[str, Any]:

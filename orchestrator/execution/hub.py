@@ -171,12 +171,14 @@ class Hub:
         gang.taken = True
         return gang.turn, gang.order
 
-    async def answer(self, key: str, turn: int, result: dict[str, Any], *, in_step: bool = True) -> None:
-        """Answer the order of a turn; the first answer counts.
+    async def answer(
+        self, key: str, generation: int, turn: int, result: dict[str, Any], *, in_step: bool = True
+    ) -> None:
+        """Answer the order of a turn; the first answer counts, and none of a group that has been replaced.
 
         `in_step` is False where the workers may wait for one that has failed: the group then gets no more orders.
         """
-        if (gang := self._gangs.get(key)) is None:
+        if (gang := self._gangs.get(key)) is None or gang.generation != generation:
             return
         async with gang.changed:
             if gang.turn == turn and gang.answer is None:
@@ -239,9 +241,9 @@ def _coordinator() -> Any:
 
 
 def _alone() -> bool:
-    """Whether no other job runs on the cluster."""
+    """Whether it is certain that no other job runs on the cluster."""
     try:
         return len(list_jobs(filters=[("status", "=", "RUNNING")])) <= 1
     except (RayStateApiException, ConnectionError):
-        # Only a Ray without a dashboard, which is one program's own, cannot be asked.
-        return True
+        # A Ray without a dashboard cannot be asked.
+        return False

@@ -19,6 +19,7 @@ from orchestrator.execution.hub import Order
 from orchestrator.execution.job import DESCRIBED, INTERRUPTED, Job
 from orchestrator.execution.session import Cache, Session
 from orchestrator.training import Interrupted, World
+from orchestrator.training.process import prepare_process
 
 _LOST_PEER = ("gloo", "Connection closed by peer", "Connection reset by peer", "NCCL")
 """Words of the errors that a process gets when another one dies, where their type does not tell."""
@@ -39,7 +40,7 @@ def work(config: dict[str, Any]) -> None:
 
 
 def _world(threads: int) -> World:
-    torch.set_num_threads(threads)
+    prepare_process(threads)
     context, device = train.get_context(), get_device()
     return World(context.get_world_rank(), context.get_world_size(), device[0] if isinstance(device, list) else device)
 
@@ -51,6 +52,7 @@ class Worker:
         self._hub = hub
         self._gang = gang
         self._world = world
+        self._generation = 0
         self._cache = Cache()
         self._session: Session | None = None
         self._stopping = hub.stopping.remote()
@@ -60,9 +62,9 @@ class Worker:
         enlisted = None
         if self._world.rank == 0:
             enlisted = ray.get(self._hub.enlist.remote(self._gang, self._world.size, get_current_placement_group()))
-        generation = self._world.broadcast(enlisted)
+        self._generation = self._world.broadcast(enlisted)
         turn = 0
-        while (called := ray.get(self._hub.next.remote(self._gang, generation, turn))) is not None:
+        while (called := ray.get(self._hub.next.remote(self._gang, self._generation, turn))) is not None:
             turn, order = called
             self._serve(turn, order)
 
@@ -124,7 +126,7 @@ class Worker:
         return failed(error, Job.from_json(order.job).folder)
 
     def _answer(self, turn: int, result: dict[str, Any], *, in_step: bool = True) -> None:
-        ray.get(self._hub.answer.remote(self._gang, turn, result, in_step=in_step))
+        ray.get(self._hub.answer.remote(self._gang, self._generation, turn, result, in_step=in_step))
 
     def _asked_to_stop(self) -> bool:
         return bool(ray.wait([self._stopping], timeout=0)[0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PlainValidator, WithJsonSchema, field_validator
+from pydantic import Field, PlainValidator, ValidationInfo, WithJsonSchema, field_validator
 from pydantic_core import PydanticCustomError
 
 from orchestrator.spec.base import Section
@@ -40,9 +40,7 @@ class ResourcesSpec(Section):
                 ]
             }
         ),
-    ] = Field(
-        1, description="Data-parallel workers of one trial; as [min, max] it takes what the cluster has at the time."
-    )
+    ] = Field(1, description="Data-parallel workers of one trial; as [min, max] as many as the cluster's nodes hold.")
     placement: Literal["pack", "spread"] = Field(
         "pack", description="A trial's workers on as few nodes as possible, or on as many."
     )
@@ -57,9 +55,11 @@ class ResourcesSpec(Section):
 
     @field_validator("gpus_per_worker")
     @classmethod
-    def _whole_or_shared(cls, gpus: float) -> float:
+    def _whole_or_shared(cls, gpus: float, info: ValidationInfo) -> float:
         if gpus > 1 and gpus != int(gpus):
             raise _rule("must be a whole number above 1: only a single GPU can be shared")
+        if 0 < gpus < 1 and isinstance(info.data.get("num_workers"), list):
+            raise _rule("must be a whole number where num_workers is [min, max]: Ray miscounts the places of shares")
         return gpus
 
     @property

@@ -40,12 +40,12 @@ def test_every_worker_gets_every_order_once_and_the_first_answer_counts() -> Non
         waiting = [asyncio.create_task(hub.next(G, generation, 0)) for _ in range(2)]
         trial = await given(hub)
         assert [await worker for worker in waiting] == [(1, FIRST)] * 2
-        await hub.answer(G, 1, {"epoch": 1})
-        await hub.answer(G, 1, {"epoch": 99})
+        await hub.answer(G, generation, 1, {"epoch": 1})
+        await hub.answer(G, generation, 1, {"epoch": 99})
         assert await trial == {"epoch": 1}
         trial = await given(hub, SECOND)
         assert [await hub.next(G, generation, 1) for _ in range(2)] == [(2, SECOND)] * 2
-        await hub.answer(G, 2, {"epoch": 2})
+        await hub.answer(G, generation, 2, {"epoch": 2})
         assert await trial == {"epoch": 2}
 
     played(scene)
@@ -60,8 +60,14 @@ def test_new_workers_get_the_open_order_and_old_ones_nothing() -> None:
         second = await hub.enlist(G, 2, None)
         assert await left_over is None
         assert await hub.next(G, second, 0) == (1, FIRST)
-        await hub.answer(G, 1, {"epoch": 1})
+        await hub.answer(G, first, 1, {FAILURE: "late"}, in_step=False)
+        assert not trial.done()
+        await hub.answer(G, second, 1, {"epoch": 1})
         assert await trial == {"epoch": 1}
+        trial = await given(hub, SECOND)
+        assert await hub.next(G, second, 1) == (2, SECOND), "what an old group says does not end the new one"
+        await hub.answer(G, second, 2, {"epoch": 2})
+        await trial
         third = asyncio.create_task(hub.next(G, await hub.enlist(G, 2, None), 0))
         await asyncio.sleep(0.01)
         assert not third.done(), "an order that has its answer is not given again"
@@ -93,7 +99,7 @@ def test_workers_out_of_step_get_no_more_orders() -> None:
         generation = await hub.enlist(G, 2, None)
         trial = await given(hub)
         await hub.next(G, generation, 0)
-        await hub.answer(G, 1, {FAILURE: "why"}, in_step=False)
+        await hub.answer(G, generation, 1, {FAILURE: "why"}, in_step=False)
         assert await trial == {FAILURE: "why"}
         trial = await given(hub, SECOND)
         assert await hub.next(G, generation, 1) is None
@@ -128,7 +134,7 @@ def test_a_stop_lets_short_epochs_end_and_waits_for_workers_but_not_for_ever(mon
         await hub.next(G, generation, 0)
         stop = asyncio.create_task(hub.stop())
         await asyncio.sleep(0.01)
-        await hub.answer(G, 1, {"epoch": 1})
+        await hub.answer(G, generation, 1, {"epoch": 1})
         assert await trial == {"epoch": 1}
         trial = await given(hub, SECOND)
         await hub.next(G, generation, 1)
@@ -141,7 +147,18 @@ def test_a_stop_lets_short_epochs_end_and_waits_for_workers_but_not_for_ever(mon
         # What is complete is still saved.
         trial = await given(hub, Order("job", 2, save=True))
         assert await hub.next(G, generation, 3) == (4, Order("job", 2, save=True))
-        await hub.answer(G, 4, {})
+        await hub.answer(G, generation, 4, {})
         assert await trial == {}
 
     played(scene)
+
+
+def test_the_actor_that_all_jobs_share_is_left_where_others_may_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unasked(**_: Any) -> None:
+        raise ConnectionError
+
+    monkeypatch.setattr(room, "list_jobs", unasked)
+    assert not room._alone()
+    for jobs, alone in ((["mine"], True), (["mine", "theirs"], False)):
+        monkeypatch.setattr(room, "list_jobs", lambda filters, jobs=jobs: jobs)
+        assert room._alone() is alone

@@ -212,6 +212,12 @@ student: {model: resnet8}
             5,
             "must be a whole number above 1: only a single GPU can be shared",
         ),
+        (
+            "resources: {num_workers: [1, 2], gpus_per_worker: 0.5}\n",
+            "resources.gpus_per_worker",
+            5,
+            "must be a whole number where num_workers is [min, max]: Ray miscounts the places of shares",
+        ),
         ("search: {num_samples: 10001}\n", "search.num_samples", 5, "must be <= 10000"),
         (
             "search: {space: {training.epochs: {type: choice, values: []}}}\n",
