@@ -20,6 +20,7 @@ import platform
 import statistics
 import tempfile
 import time
+import weakref
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -63,7 +64,8 @@ def stored(batch: int, count: int, precision: Precision) -> step_speed.Turn:
         "kd_weight": step_speed.KD_WEIGHT,
         "temperature": {"method": "constant", "base": step_speed.TEMPERATURE},
     }
-    store = LogitStore(Path(tempfile.mkdtemp()), {}, dtype="float16", limit=1e9)
+    folder = tempfile.TemporaryDirectory()
+    store = LogitStore(Path(folder.name), {}, dtype="float16", limit=1e9)
 
     def targets(view: View) -> torch.Tensor:
         return store.get(view, lambda view: torch.randn(count, step_speed.CLASSES)).logits
@@ -83,6 +85,7 @@ def stored(batch: int, count: int, precision: Precision) -> step_speed.Turn:
     def turn() -> None:
         run.train_epoch()
 
+    weakref.finalize(turn, folder.cleanup)
     return turn
 
 
@@ -263,6 +266,7 @@ def difference(quick: bool) -> None:
     accuracy: dict[str, list[float]] = {kind: [] for kind in KINDS}
     first: dict[str, list[float]] = {kind: [] for kind in KINDS}
     errors: dict[str, list[dict[str, float]]] = {kind: [] for kind in KINDS}
+    wrong: dict[str, list[float]] = {kind: [] for kind in KINDS}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         weights = folder / "teacher.safetensors"
@@ -280,15 +284,23 @@ def difference(quick: bool) -> None:
                 metrics = [session.train_epoch() for _ in range(epochs)]
                 accuracy[kind].append(metrics[-1][names.TEST_ACC1])
                 first[kind].append(metrics[0][names.TRAIN_LOSS_KD])
+                wrong[kind] += [epoch[names.ADJUSTMENT_WRONG] for epoch in metrics]
                 errors[kind] += [epoch for epoch in metrics if names.LOGITS_MAX_ERROR in epoch]
     print(f"\ndigits, LA and DTD, {seeds} seeds of {epochs} epochs, beside the live teacher")
-    print(f"{'logits':8} {'largest error':>14} {'mean error':>11} {'KD loss, epoch 1':>17} {'test acc1 %':>14}")
+    print(
+        f"{'logits':8} {'largest error':>14} {'mean error':>11} {'KD loss, epoch 1':>17} {'test acc1 %':>14} "
+        f"{names.ADJUSTMENT_WRONG:>17}"
+    )
     for kind in KINDS:
         largest = max((epoch[names.LOGITS_MAX_ERROR] for epoch in errors[kind]), default=0)
         mean = statistics.mean([epoch[names.LOGITS_MEAN_ERROR] for epoch in errors[kind]] or [0])
         loss = max(abs(one / other - 1) for one, other in zip(first[kind], first["live"], strict=True))
         told = f"{statistics.mean(accuracy[kind]):.2f} ± {statistics.stdev(accuracy[kind]):.2f}"
-        print(f"{kind:8} {largest:14.1e} {mean:11.1e} {f'{loss:.1e} of it':>17} {told:>14}")
+        changed = sum(one != other for one, other in zip(wrong[kind], wrong["live"], strict=True))
+        print(
+            f"{kind:8} {largest:14.1e} {mean:11.1e} {f'{loss:.1e} of it':>17} {told:>14} "
+            f"{f'differs in {changed}':>17} of {len(wrong[kind])} epochs"
+        )
     print(json.dumps(accuracy))
 
 

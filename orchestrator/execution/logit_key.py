@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import lru_cache
-from importlib.metadata import version
+from functools import lru_cache, partial
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator import build
+from orchestrator import __version__, build
+from orchestrator.catalog import MODELS, TORCHVISION
 from orchestrator.errors import TeacherError
 from orchestrator.execution.job import Job
 from orchestrator.execution.logits import StoredLogits
@@ -48,8 +50,10 @@ def stored_logits(
         "images": images(),
         "normalisation": [splits.dataset.mean, splits.dataset.std],
         "augmentation": _augmentation_key(run, splits),
+        "code": {"orchestrator": __version__, "torch": version("torch")},
     }
-    return StoredLogits(Path(job.logits["folder"]), key, keeping, teacher), keeping
+    strict = keeping.forced and "dtype" in run.distillation.teacher_logits.model_fields_set
+    return StoredLogits(Path(job.logits["folder"]), key, keeping, teacher, strict=strict), keeping
 
 
 def _augmentation_key(run: RunSpec, splits: build.Splits) -> dict[str, Any]:
@@ -62,17 +66,35 @@ def _augmentation_key(run: RunSpec, splits: build.Splits) -> dict[str, Any]:
 
 
 def _teacher_key(teacher: Mapping[str, Any]) -> dict[str, Any]:
-    """What a network's answers depend on: its architecture, and what is in the file of its weights."""
+    """What a network's answers depend on: its architecture, its code, and what is in the file of its weights."""
     spec = TeacherSpec.model_validate(teacher["model"])
     model = spec.model_dump(include={*ModelSpec.model_fields, "key_mapping"}, exclude_defaults=True)
+    model["code"] = _code(spec.model)
     weights = str(teacher["weights"])
     if weights.startswith(TORCHVISION_WEIGHTS):
-        return {**model, "weights": f"{weights} of torchvision {version('torchvision')}"}
+        return {**model, "weights": weights}
     try:
         status = Path(weights).stat()
         return {**model, "weights": _file_digest(weights, status.st_mtime_ns, status.st_size)}
     except OSError as error:
         raise TeacherError(f"{weights} cannot be read: {error}") from error
+
+
+@lru_cache(maxsize=64)
+def _code(model: str) -> dict[str, str]:
+    """What tells one state of a model's code from another: its file and its package's version; none for our own."""
+    factory = MODELS[model]
+    while isinstance(factory, partial):
+        factory = factory.func
+    module = inspect.getmodule(factory) or inspect.getmodule(type(factory))
+    package = "torchvision" if model.startswith(TORCHVISION) else module.__name__.split(".")[0] if module else ""
+    if package == "orchestrator":
+        return {}
+    code = {name: version(name) for name in packages_distributions().get(package, ())}
+    file = getattr(module, "__file__", None)
+    if file and package != "torchvision":
+        code["file"] = hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    return code
 
 
 @lru_cache(maxsize=64)

@@ -27,23 +27,32 @@ class StoredLogits:
         folder: of all stores.
         key: what the logits depend on but the view and the run's arithmetic.
         keeping: how they are kept.
+        strict: whether logits beyond the range of that dtype are an error; else their view is kept in float32.
         teacher: gives the network, on the run's device.
     """
 
     def __init__(
-        self, folder: Path, key: Mapping[str, Any], keeping: Keeping, teacher: Callable[[], nn.Module]
+        self,
+        folder: Path,
+        key: Mapping[str, Any],
+        keeping: Keeping,
+        teacher: Callable[[], nn.Module],
+        *,
+        strict: bool = False,
     ) -> None:
         self._folder = folder
         self._key = key
         self._keeping = keeping
         self._teacher = teacher
+        self._strict = strict
         self._latest: tuple[View, Tensor, Shard] | None = None
 
     def serve(self, run: TrainingRun) -> None:
         """Take the run that will ask; it needs its targets before it is made."""
         self._run = run
         key = {**self._key, "precision": f"{run.settings.precision} on {run.world.device.type}"}
-        self._store = LogitStore(self._folder, key, dtype=self._keeping.dtype, limit=self._keeping.limit)
+        keeping = self._keeping
+        self._store = LogitStore(self._folder, key, dtype=keeping.dtype, limit=keeping.limit, strict=self._strict)
 
     def __call__(self, view: View) -> Tensor:
         """Logits [N, C] of a view, on the run's device."""

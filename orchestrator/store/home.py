@@ -10,7 +10,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,11 @@ class Home:
     def room_for_logits(self) -> int:
         """Bytes that the store of teachers' logits may take, with what it has, if the disk is to keep some free."""
         folder = next(path for path in (self.path, *self.path.parents) if path.exists())
-        taken = sum(path.stat().st_size for path in self.teacher_logits.glob("*/*.bin"))
+        taken = 0
+        for path in self.teacher_logits.glob("*/*.bin"):
+            # Another experiment may remove it at any time.
+            with suppress(OSError):
+                taken += path.stat().st_size
         return max(0, shutil.disk_usage(folder).free + taken - KEPT_FREE_BYTES)
 
     @property

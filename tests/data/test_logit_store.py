@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from orchestrator.data.logit_store import LogitStore
+from orchestrator.data.logit_store import IN_USE_S, LogitStore
 from orchestrator.data.views import View, Views
 from orchestrator.errors import TeacherError
 
@@ -33,8 +33,8 @@ class Maker:
         return logits(view)
 
 
-def store(root: Path, key: str = "a", dtype: str = "float16", limit: float = 1e9) -> LogitStore:
-    return LogitStore(root, {"teacher": key}, dtype=dtype, limit=limit)
+def store(root: Path, key: str = "a", dtype: str = "float16", limit: float = 1e9, strict: bool = False) -> LogitStore:
+    return LogitStore(root, {"teacher": key}, dtype=dtype, limit=limit, strict=strict)
 
 
 def shards(root: Path) -> list[str]:
@@ -94,9 +94,22 @@ def test_logits_that_cannot_be_kept_are_refused(tmp_path: Path, wrong: float, re
         return made
 
     with pytest.raises(TeacherError, match=f"image 13 .*{reason}"):
-        store(tmp_path).get(View(0, 0), make)
-    assert shards(tmp_path) == []
+        store(tmp_path, strict=True).get(View(0, 0), make)
+    assert list(tmp_path.glob("*/*.*")) == [*tmp_path.glob("*/about.json")], "no shard and no lock"
     assert torch.equal(store(tmp_path).get(View(0, 0), Maker()).logits, logits(View(0, 0)).half())
+
+
+def test_a_view_beyond_float16_is_kept_as_float32_unless_float16_is_a_must(tmp_path: Path) -> None:
+    def large(view: View) -> Tensor:
+        return 1e5 * logits(view)
+
+    for _ in range(2):
+        shard = store(tmp_path).get(View(0, 0), large)
+        assert torch.equal(shard.logits, 1e5 * logits(View(0, 0)))
+        assert shard.max_error == 0
+    assert store(tmp_path).get(View(0, 1), logits).logits.dtype == torch.float16
+    with pytest.raises(TeacherError, match="too large for float16"):
+        store(tmp_path, strict=True).get(View(0, 0), large)
 
 
 def test_large_logits_fit_float32(tmp_path: Path) -> None:
@@ -120,6 +133,30 @@ def test_the_least_recently_used_shards_of_any_store_make_room(tmp_path: Path) -
     assert torch.equal(shard.logits, logits(View(0, 0)).half()), "what is mapped stays"
 
 
+def test_what_was_read_lately_stays_and_what_finds_no_room_is_not_kept(tmp_path: Path) -> None:
+    """Two experiments that fit alone and not together."""
+    store(tmp_path / "one").get(View(0, 0), Maker())
+    size = next(tmp_path.glob("one/*/*.bin")).stat().st_size
+    root, views, rounds = tmp_path / "store", [View(0, number) for number in range(4)], 5
+    pairs = [(store(root, key, limit=5.5 * size), Maker()) for key in "ab"]
+    for _ in range(rounds):
+        for epoch, view in enumerate(views):
+            for made, make in pairs:
+                assert torch.equal(made.get(view, make, views[epoch + 1 :]).logits, logits(view).half())
+    assert len(shards(root)) == 5
+    assert sum(len(make.made) for _, make in pairs) == 5 + rounds * 3
+    assert not list(root.glob("*/*.lock"))
+    (one, _), (other, make) = pairs
+    long_ago = time.time() - IN_USE_S - 1
+    for path in one.folder.glob("*.bin"):
+        os.utime(path, (long_ago, long_ago))
+    make.made.clear()
+    for view in 2 * views:
+        other.get(view, make)
+    assert make.made == views[2:]
+    assert len(list(other.folder.glob("*.bin"))) == 4
+
+
 def test_a_folder_that_cannot_be_written_costs_time_alone(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")
@@ -137,7 +174,7 @@ def test_a_full_disk_costs_time_alone(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(os, "fsync", full)
     with pytest.warns(UserWarning, match="No space left"):
         assert torch.equal(store(tmp_path).get(View(0, 0), Maker()).logits, logits(View(0, 0)).half())
-    assert shards(tmp_path) == []
+    assert [path.name for path in tmp_path.glob("*/*")] == ["about.json"], "no shard and no lock"
 
 
 # Many processes

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from orchestrator import build, load_spec, names
+from orchestrator.catalog import MODELS
 from orchestrator.errors import TeacherError
+from orchestrator.execution import logit_key
 from orchestrator.execution.job import Job
 from orchestrator.execution.session import Cache, Session
 from orchestrator.search.logits import Keeping
@@ -180,6 +182,26 @@ def test_other_weights_or_members_have_another_store(tmp_path, weights):
     weights.write_bytes(other.read_bytes())
     session(tmp_path, weights, "e").train_epoch()
     assert len(list(tmp_path.glob("store/*"))) == 4, "it is the weights that count, not where they lie"
+
+
+def test_another_version_or_code_of_a_plugin_has_another_store(tmp_path, weights, monkeypatch):
+    def stores(**overrides):
+        logit_key._code.cache_clear()
+        finish(session(tmp_path, weights, f"t{len(list(tmp_path.glob('t*')))}", **overrides))
+        return len(list(tmp_path.glob("store/*")))
+
+    assert [stores(), stores()] == [1, 1]
+    monkeypatch.setattr(logit_key, "__version__", "0.0.1")
+    assert stores() == 2
+    monkeypatch.setattr(logit_key, "version", lambda package: "99")
+    assert stores() == 3
+    monkeypatch.syspath_prepend(tmp_path)
+    plugin = tmp_path / "plugin_of_a_test.py"
+    monkeypatch.setitem(MODELS._entries, "mine", "plugin_of_a_test:make")
+    source = "from orchestrator.models.resnet import resnet8\ndef make(**given): return resnet8(**given)\n"
+    for text, count in ((source, 4), (source, 4), (source + "# changed", 5)):
+        plugin.write_text(text)
+        assert stores(teacher__model="mine") == count
 
 
 def test_what_turns_out_too_large_is_not_stored(tmp_path, weights):

@@ -99,6 +99,16 @@ def test_a_full_disk_is_told_with_the_numbers(home: Home, monkeypatch) -> None:
 # Finding
 
 
+def test_room_for_logits_counts_what_is_there_while_others_remove_it(home: Home) -> None:
+    folder = home.teacher_logits / "some"
+    folder.mkdir(parents=True)
+    (folder / "gone.bin").symlink_to(folder / "nowhere")
+    before = home.room_for_logits()
+    (folder / "sparse.bin").touch()
+    os.truncate(folder / "sparse.bin", 10**13)
+    assert home.room_for_logits() - before == pytest.approx(10**13, rel=0.01)
+
+
 def test_an_experiment_is_found_by_name_or_id(home: Home, spec: ExperimentSpec) -> None:
     folder = start(home, spec)
     start(home, load_spec(BASE, {"name": "tiny-two"}))
