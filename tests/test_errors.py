@@ -14,6 +14,7 @@ EXAMPLES = [
     errors.RegistryError("there is no model 'x'"),
     errors.DataError("no files"),
     errors.CheckpointError("damaged"),
+    errors.BuildError("the images are too small"),
     errors.TeacherError("damaged", hint="remove it"),
     errors.TrackingError("unreachable"),
     errors.ResourceError("too large", hint="take less"),
@@ -42,7 +43,7 @@ def test_the_hint_is_on_its_own_line() -> None:
 
 def test_exit_codes() -> None:
     codes = {type(error).__name__: error.exit_code for error in EXAMPLES}
-    before_anything_starts = {"SpecError", "UsageError", "RegistryError", "ResourceError"}
+    before_anything_starts = {"SpecError", "UsageError", "RegistryError", "BuildError", "ResourceError"}
     assert codes == {name: 2 if name in before_anything_starts else 1 for name in codes}
 
 

@@ -21,6 +21,8 @@ from orchestrator.spec import ExperimentSpec
 from orchestrator.store.home import Home
 
 DEFAULT_PORT = 5000
+GRACE_S = 5.0
+"""Seconds that MLflow gets to end by itself."""
 
 
 def ui(
@@ -61,9 +63,11 @@ def ui(
         console.print("\nMLflow has ended.")
         return 0
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-        process.wait()
+        # A server that is only starting may not listen to the first.
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+                os.killpg(process.pid, number)
+                process.wait(GRACE_S)
     raise OrchestratorError(f"MLflow ended with exit code {code}", hint=f"its log says why: {log}")
 
 
