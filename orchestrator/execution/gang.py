@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import uuid
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import ActorDiedError, RayActorError
 
 from orchestrator.errors import first_line
 from orchestrator.execution.cluster import quiet_settings
@@ -25,6 +27,7 @@ END_S = 6.0
 """Seconds that workers get to end; Ray kills a trial's actor that takes 10 s to end, and all that it has started."""
 
 
+HUB_DIED = "the process that passes orders to the workers was killed: run the same command again to go on"
 NETWORK = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 """Variables of the driver that workers get: which network they talk through, where a node has several."""
 
@@ -55,13 +58,20 @@ class Gang:
         # What Ray Train reads, it reads in this process; on a cluster that was joined it has not been set yet.
         quiet_settings()
         self._terms = Terms(**terms)
-        self._hub = ray.get_actor(self._terms.hub)
+        self._hub: Any = None
         self._key = ""
         self._thread: threading.Thread | None = None
         self._unplaced = False
 
     def carry_out(self, order: Order) -> dict[str, Any]:
         """Give an order and wait for its answer; a gang that has ended meanwhile is replaced."""
+        try:
+            return self._carried_out(order)
+        except RayActorError:
+            # The workers, too, end without the hub.
+            return {FAILURE: HUB_DIED, FATAL: True, "done": True}
+
+    def _carried_out(self, order: Order) -> dict[str, Any]:
         for _ in range(RESTARTS + 1):
             if self._thread is None:
                 if order.save:
@@ -79,14 +89,19 @@ class Gang:
     def close(self) -> None:
         """End the workers, and wait for them."""
         if self._thread is not None:
-            ray.get(self._hub.close.remote(self._key, "its trial ended"))
+            with contextlib.suppress(RayActorError):
+                ray.get(self._hub.close.remote(self._key, "its trial ended"))
             self._end()
 
     def _start(self) -> None:
+        try:
+            self._hub = ray.get_actor(self._terms.hub)
+        except ValueError:
+            raise ActorDiedError from None
         self._key = uuid.uuid4().hex
-        ray.get(self._hub.open.remote(self._key))
+        mark = ray.get(self._hub.open.remote(self._key))
         self._hub.watch.remote(self._key, ray.get_runtime_context().current_actor)
-        self._thread = threading.Thread(target=self._run, args=(self._key,), name="gang", daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(self._key, mark), name="gang", daemon=True)
         self._thread.start()
 
     def _end(self) -> None:
@@ -94,11 +109,11 @@ class Gang:
             self._thread.join(END_S)
         self._thread = None
 
-    def _run(self, key: str) -> None:
+    def _run(self, key: str, mark: int) -> None:
         """Run the workers to their end, in a thread of its own."""
         reason = "its workers ended"
         try:
-            self._trainer(key).fit()
+            self._trainer(key, mark).fit()
         except Exception as error:
             cause = getattr(error, "controller_failure", error)
             # Ray does not export this error.
@@ -109,9 +124,10 @@ class Gang:
                 each = f"{mine.cpus} CPU" + (f" and {mine.gpus:g} GPU" if mine.gpus else "")
                 reason = f"there is no place for {mine.workers[0]} workers of {each} each any more"
         finally:
-            ray.get(self._hub.close.remote(key, reason, left=True))
+            with contextlib.suppress(RayActorError):
+                ray.get(self._hub.close.remote(key, reason, left=True))
 
-    def _trainer(self, key: str) -> Any:
+    def _trainer(self, key: str, mark: int) -> Any:
         from ray.train import FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -119,6 +135,7 @@ class Gang:
 
         mine = self._terms
         low, high = mine.workers
+        each = {"CPU": mine.cpus, "memory": mark, **({"GPU": mine.gpus} if mine.gpus else {})}
         return TorchTrainer(
             work,
             train_loop_config={"hub": mine.hub, "gang": key, "threads": mine.cpus},
@@ -127,7 +144,7 @@ class Gang:
             scaling_config=ScalingConfig(
                 num_workers=high if low == high else (low, high),
                 use_gpu=mine.gpus > 0,
-                resources_per_worker={"CPU": mine.cpus, **({"GPU": mine.gpus} if mine.gpus else {})},
+                resources_per_worker=each,
                 placement_strategy=mine.placement,
             ),
             run_config=RunConfig(

@@ -1,13 +1,14 @@
 """Where trials leave orders for their gangs, and gangs their answers; a small actor, one for a session.
 
-It belongs to the driver, so that it outlives the processes of trials and of workers, and knows what a dead one
-has left. Nobody polls: who has to wait, waits in a call.
+It belongs to the driver, so that it outlives the processes of trials and of workers, and removes what a dead one
+has left. Nobody polls: who has to wait, waits in a call. Where the hub itself dies, the session ends.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from typing import Any, Final
 
 import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayError
-from ray.util.placement_group import PlacementGroup, remove_placement_group
+from ray.util.placement_group import PlacementGroup, placement_group_table, remove_placement_group
 from ray.util.state import list_jobs
 from ray.util.state.exception import RayStateApiException
 
@@ -32,6 +33,14 @@ PATIENCE_S = 3.0
 """Seconds that workers get, after that, to leave an epoch; what then still runs is not waited for."""
 LEAVING_S = 20.0
 """Seconds that the session waits for its gangs to end."""
+SWEEPS = 4
+"""Times, a second apart, that a dead trial's places are looked for: what it started may outlive it so long."""
+GANGS = 1024
+"""Gangs of a session that are told apart by the memory, in bytes, that they ask Ray for.
+
+Ray keeps the places of a dead trial's workers, does not tell whose they are, and lets nobody name them. An amount of
+memory below 16 MiB, which Ray only counts, is the one mark that shows.
+"""
 
 
 @dataclass(frozen=True)
@@ -68,23 +77,28 @@ class Gang:
     """Why the gang has ended."""
     left: bool = False
     """Whether its workers have ended in good order."""
-    placement: PlacementGroup | None = None
+    mark: int = 0
+    """Bytes of memory of each worker, by which its place is known."""
     gone: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Hub:
     """The orders and answers of a session's gangs, by the gang's key."""
 
-    def __init__(self) -> None:
+    def __init__(self, marks: range = range(1, GANGS)) -> None:
+        self._marks = marks
+        self._opened = 0
         self._gangs: dict[str, Gang] = {}
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
 
     # What a trial calls.
 
-    async def open(self, key: str) -> None:
-        """Make a gang known."""
-        self._gangs[key] = Gang()
+    async def open(self, key: str) -> int:
+        """Make a gang known; returns its mark."""
+        self._gangs[key] = Gang(mark=self._marks[self._opened % len(self._marks)])
+        self._opened += 1
+        return self._gangs[key].mark
 
     async def order(self, key: str, order: Order) -> dict[str, Any]:
         """Give an order and wait for its answer: the result of an epoch, or what says why there is none.
@@ -131,15 +145,15 @@ class Hub:
                     await asyncio.wait_for(self._until(gang, lambda: gang.left), timeout=1)
         except ActorDiedError:
             await self.close(key, "the trial's process died")
-            if gang.placement is not None and not gang.left:
-                # Its own process would have removed it, and is gone, too.
-                remove_placement_group(gang.placement)
+            for _ in range(SWEEPS):
+                clear(range(gang.mark, gang.mark + 1))
+                await asyncio.sleep(1)
         del self._gangs[key]
         gang.gone.set()
 
     # What workers call.
 
-    async def enlist(self, key: str, size: int, placement: PlacementGroup | None) -> int:
+    async def enlist(self, key: str, size: int) -> int:
         """The first process of a new group of workers brings it in; returns the group's generation."""
         gang = self._gangs[key]
         async with gang.changed:
@@ -149,7 +163,7 @@ class Hub:
                 if gang.deaths > RESTARTS:
                     gang.answer = {FAILURE: f"its workers died {gang.deaths} times", FATAL: False, "done": True}
             gang.generation += 1
-            gang.size, gang.placement, gang.working, gang.taken = size, placement, True, False
+            gang.size, gang.working, gang.taken = size, True, False
             gang.changed.notify_all()
             return gang.generation
 
@@ -214,13 +228,13 @@ def serving_hub() -> Iterator[tuple[str, Any]]:
     """A hub on this node, under the name by which others find it; at the end the gangs have left nothing behind."""
     name, node = f"orchestrator-{uuid.uuid4().hex}", ray.get_runtime_context().get_node_id()
     shared = _coordinator() is not None
+    first = 1 + GANGS * secrets.randbelow(2**14)
+    marks = range(first, first + GANGS)
     # Many workers wait in it, each with two calls.
     hub = (
         ray.remote(Hub)
-        .options(
-            name=name, num_cpus=0, max_concurrency=10_000, max_restarts=-1, label_selector={"ray.io/node-id": node}
-        )
-        .remote()
+        .options(name=name, num_cpus=0, max_concurrency=10_000, label_selector={"ray.io/node-id": node})
+        .remote(marks)
     )
     try:
         yield name, hub
@@ -228,8 +242,16 @@ def serving_hub() -> Iterator[tuple[str, Any]]:
         with contextlib.suppress(RayError):
             ray.get(hub.emptied.remote(), timeout=LEAVING_S)
         ray.kill(hub)
+        clear(marks)
         if not shared and (coordinator := _coordinator()) is not None and _alone():
             ray.kill(coordinator)
+
+
+def clear(marks: range) -> None:
+    """Remove the placement groups whose workers have these marks; processes in them end."""
+    for key, group in placement_group_table().items():
+        if group["state"] != "REMOVED" and int(group["bundles"][0].get("memory", 0)) in marks:
+            remove_placement_group(PlacementGroup(ray.PlacementGroupID.from_hex(key)))
 
 
 def _coordinator() -> Any:

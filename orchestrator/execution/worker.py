@@ -10,7 +10,6 @@ import torch
 from ray import train
 from ray.exceptions import RayActorError
 from ray.train.torch import get_device
-from ray.util import get_current_placement_group
 from torch import distributed as dist
 
 from orchestrator.errors import DivergenceError, first_line
@@ -61,7 +60,7 @@ class Worker:
         """Carry out orders until the hub has no more for this worker."""
         enlisted = None
         if self._world.rank == 0:
-            enlisted = ray.get(self._hub.enlist.remote(self._gang, self._world.size, get_current_placement_group()))
+            enlisted = ray.get(self._hub.enlist.remote(self._gang, self._world.size))
         self._generation = self._world.broadcast(enlisted)
         turn = 0
         while (called := ray.get(self._hub.next.remote(self._gang, self._generation, turn))) is not None:

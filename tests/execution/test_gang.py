@@ -204,13 +204,24 @@ def test_a_worker_killed_in_mid_epoch_costs_that_epoch(trials: Trials) -> None:
     assert [entry["epoch"] for entry in TrialFolder(Path(job.folder)).metrics()] == [1, 2]
 
 
+def places() -> set[str]:
+    return {group["state"] for group in ray.util.placement_group_table().values()}
+
+
 def test_a_killed_trials_actor_leaves_no_worker_and_no_place_taken(trials: Trials) -> None:
+    def nothing_left() -> bool:
+        return not trials.workers() and places() == {"REMOVED"} and ray.available_resources().get("CPU") == 2
+
     trials.start(trials.job("abandoned", ENDLESS))
     ray.get(trials.step(), timeout=120)
     trials.kill_actor()
-    wait_for(lambda: not trials.workers(), 15)
-    wait_for(lambda: ray.available_resources().get("CPU") == 2, 15)
-    assert {group["state"] for group in ray.util.placement_group_table().values()} == {"REMOVED"}
+    wait_for(nothing_left, 15)
+    # The next one is killed when its workers have a place, and before they are there.
+    trials.start(trials.job("abandoned", ENDLESS))
+    trials.step()
+    wait_for(lambda: "CREATED" in places())
+    trials.kill_actor()
+    wait_for(nothing_left, 15)
     trials.start(trials.job("abandoned", {"training.epochs": 100_000}))
     assert ray.get(trials.step(), timeout=120)["epoch"] > 1
 

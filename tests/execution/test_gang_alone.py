@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,8 +16,12 @@ from orchestrator.spec.resources import ResourcesSpec
 quiet_settings()
 pytest.importorskip("ray")
 
+from ray.exceptions import ActorDiedError  # noqa: E402
+
 from orchestrator.execution import gang as room  # noqa: E402
 from orchestrator.execution import worker  # noqa: E402
+from orchestrator.execution.hub import Order  # noqa: E402
+from orchestrator.execution.job import FAILURE, FATAL  # noqa: E402
 
 
 class Closing:
@@ -29,9 +34,10 @@ class Closing:
 
 @pytest.fixture
 def gang(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> room.Gang:
-    monkeypatch.setattr(room.ray, "get_actor", lambda name: Closing())
     monkeypatch.setattr(room.ray, "get", lambda value: value)
-    return room.Gang(room.terms(ResourcesSpec(num_workers=2), "hub", tmp_path))
+    made = room.Gang(room.terms(ResourcesSpec(num_workers=2), "hub", tmp_path))
+    made._hub = Closing()
+    return made
 
 
 def test_a_gang_that_cannot_even_be_made_ends_with_the_reason(gang: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,7 +45,7 @@ def test_a_gang_that_cannot_even_be_made_ends_with_the_reason(gang: Any, monkeyp
         raise TypeError("no such argument")
 
     monkeypatch.setattr("ray.train.torch.TorchTrainer", lambda *_, **__: refused())
-    gang._run("key")
+    gang._run("key", 1)
     assert gang._hub.reasons == ["the workers could not be kept running: no such argument"]
 
 
@@ -49,10 +55,27 @@ def test_a_gang_without_a_place_says_so(gang: Any, monkeypatch: pytest.MonkeyPat
     def unplaced() -> None:
         raise WorkerGroupStartupTimeoutError(2)
 
-    monkeypatch.setattr(gang, "_trainer", lambda key: SimpleNamespace(fit=unplaced))
-    gang._run("key")
+    monkeypatch.setattr(gang, "_trainer", lambda key, mark: SimpleNamespace(fit=unplaced))
+    gang._run("key", 1)
     assert gang._hub.reasons == ["there is no place for 2 workers of 1 CPU each any more"]
     assert gang._unplaced
+
+
+def test_without_its_hub_a_gang_ends_the_session(gang: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(_: str) -> None:
+        raise ValueError("no actor of this name")
+
+    def died(*_: Any, **__: Any) -> None:
+        raise ActorDiedError
+
+    told = {FAILURE: room.HUB_DIED, FATAL: True, "done": True}
+    monkeypatch.setattr(room.ray, "get_actor", gone)
+    assert gang.carry_out(Order("job", 1)) == told
+    gang._thread = threading.Thread(target=died)
+    gang._hub = SimpleNamespace(order=SimpleNamespace(remote=died), close=SimpleNamespace(remote=died))
+    assert gang.carry_out(Order("job", 1)) == told
+    monkeypatch.setattr(gang, "_end", lambda: None)
+    gang.close()
 
 
 def test_a_worker_computes_float32_in_full(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,7 +36,7 @@ async def given(hub: Hub, order: Order = FIRST) -> asyncio.Task[dict[str, Any]]:
 
 def test_every_worker_gets_every_order_once_and_the_first_answer_counts() -> None:
     async def scene(hub: Hub) -> None:
-        generation = await hub.enlist(G, 2, None)
+        generation = await hub.enlist(G, 2)
         waiting = [asyncio.create_task(hub.next(G, generation, 0)) for _ in range(2)]
         trial = await given(hub)
         assert [await worker for worker in waiting] == [(1, FIRST)] * 2
@@ -53,11 +53,11 @@ def test_every_worker_gets_every_order_once_and_the_first_answer_counts() -> Non
 
 def test_new_workers_get_the_open_order_and_old_ones_nothing() -> None:
     async def scene(hub: Hub) -> None:
-        first = await hub.enlist(G, 2, None)
+        first = await hub.enlist(G, 2)
         trial = await given(hub)
         await hub.next(G, first, 0)
         left_over = asyncio.create_task(hub.next(G, first, 1))
-        second = await hub.enlist(G, 2, None)
+        second = await hub.enlist(G, 2)
         assert await left_over is None
         assert await hub.next(G, second, 0) == (1, FIRST)
         await hub.answer(G, first, 1, {FAILURE: "late"}, in_step=False)
@@ -68,7 +68,7 @@ def test_new_workers_get_the_open_order_and_old_ones_nothing() -> None:
         assert await hub.next(G, second, 1) == (2, SECOND), "what an old group says does not end the new one"
         await hub.answer(G, second, 2, {"epoch": 2})
         await trial
-        third = asyncio.create_task(hub.next(G, await hub.enlist(G, 2, None), 0))
+        third = asyncio.create_task(hub.next(G, await hub.enlist(G, 2), 0))
         await asyncio.sleep(0.01)
         assert not third.done(), "an order that has its answer is not given again"
         third.cancel()
@@ -82,7 +82,7 @@ def test_an_epoch_whose_workers_die_again_and_again_fails_its_trial(sizes: list[
         assert len(sizes) == RESTARTS + 2
         trial = await given(hub)
         for size in sizes:
-            generation = await hub.enlist(G, size, None)
+            generation = await hub.enlist(G, size)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(hub.next(G, generation, 0), 0.05)
         # A group that has grown was started anew for that, and nothing had died.
@@ -96,14 +96,14 @@ def test_an_epoch_whose_workers_die_again_and_again_fails_its_trial(sizes: list[
 
 def test_workers_out_of_step_get_no_more_orders() -> None:
     async def scene(hub: Hub) -> None:
-        generation = await hub.enlist(G, 2, None)
+        generation = await hub.enlist(G, 2)
         trial = await given(hub)
         await hub.next(G, generation, 0)
         await hub.answer(G, generation, 1, {FAILURE: "why"}, in_step=False)
         assert await trial == {FAILURE: "why"}
         trial = await given(hub, SECOND)
         assert await hub.next(G, generation, 1) is None
-        assert await hub.next(G, await hub.enlist(G, 2, None), 0) == (2, SECOND)
+        assert await hub.next(G, await hub.enlist(G, 2), 0) == (2, SECOND)
         trial.cancel()
 
     played(scene)
@@ -111,7 +111,7 @@ def test_workers_out_of_step_get_no_more_orders() -> None:
 
 def test_a_gang_that_has_ended_says_why() -> None:
     async def scene(hub: Hub) -> None:
-        generation = await hub.enlist(G, 2, None)
+        generation = await hub.enlist(G, 2)
         trial = await given(hub)
         await hub.close(G, "no place")
         await hub.close(G, "again")
@@ -129,7 +129,7 @@ def test_a_stop_lets_short_epochs_end_and_waits_for_workers_but_not_for_ever(mon
     monkeypatch.setattr(room, "PATIENCE_S", 0.1)
 
     async def scene(hub: Hub) -> None:
-        generation = await hub.enlist(G, 2, None)
+        generation = await hub.enlist(G, 2)
         trial = await given(hub)
         await hub.next(G, generation, 0)
         stop = asyncio.create_task(hub.stop())
