@@ -47,9 +47,10 @@ def plan(
     """Show what a spec would run: variants, search space, trials, epochs, and how many fit at once."""
     checked = load_spec(spec, set)
     place = Home(home)
-    expanded = make_plan(checked).finding(place.experiment(checked).records(), place.has_teacher)
+    folder = place.experiment(checked)
+    expanded = make_plan(checked).finding(folder.records(), place.has_teacher)
     machine = this_machine()
-    logits = plan_logits(expanded, place.room_for_logits())
+    logits = plan_logits(expanded, place.room_for_logits(), folder.logit_decisions())
     data = {**expanded.to_dict(machine), "teacher_logits": logits.to_dict()}
     if format is Format.JSON:
         print(json.dumps(data, indent=2))

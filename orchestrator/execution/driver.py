@@ -75,7 +75,7 @@ class Driver:
         self._tracker = tracker
         self.watcher = watcher
         self.environment = environment
-        self._logits = plan_logits(agenda.plan, home.room_for_logits())
+        self._logits = plan_logits(agenda.plan, home.room_for_logits(), folder.logit_decisions())
         self._journaled = set(agenda.records)
         self._by_tune_id: dict[str, Trial] = {}
         self._started: dict[str, float] = {}
@@ -92,6 +92,12 @@ class Driver:
     def __getstate__(self) -> dict[str, Any]:
         """Tune writes its searcher, scheduler and callbacks to disk; the journal is what we continue from."""
         return {}
+
+    def keep_decisions(self) -> None:
+        """Write down what was decided of logits, for later sessions to keep to."""
+        known = self.folder.logit_decisions()
+        if new := {name: made for name, made in self._logits.decisions.items() if name not in known}:
+            self.folder.journal.append({"event": "logits", "decided": new})
 
     def reconcile(self) -> None:
         """Finish what earlier sessions, by their journal, were killed in: tell the tracker, remove checkpoints."""

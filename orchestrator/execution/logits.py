@@ -52,7 +52,9 @@ class StoredLogits:
         self._run = run
         key = {**self._key, "precision": f"{run.settings.precision} on {run.world.device.type}"}
         keeping = self._keeping
-        self._store = LogitStore(self._folder, key, dtype=keeping.dtype, limit=keeping.limit, strict=self._strict)
+        self._store = LogitStore(
+            self._folder, key, dtype=keeping.dtype, limit=min(keeping.limit, keeping.room), strict=self._strict
+        )
 
     def __call__(self, view: View) -> Tensor:
         """Logits [N, C] of a view, on the run's device."""

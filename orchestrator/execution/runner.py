@@ -162,6 +162,7 @@ def _run_trials(driver: Driver, cluster: Machine, interrupt: Interrupt) -> None:
             relive(schedulers[record.trial.variant], record.trial.id, seen)
     described = json.loads(driver.environment)
     folder.journal.append({"event": "session", "started": time.time(), "environment": described})
+    driver.keep_decisions()
     driver.watcher.on_plan(plan, agenda.records, concurrency)
     storage = folder.path / "ray"
     shutil.rmtree(storage, ignore_errors=True)

@@ -34,7 +34,9 @@ class Keeping:
     views: int = 0
     """Of all runs that share them."""
     limit: float = 0
-    """Bytes that all stores may take."""
+    """Bytes that the spec allowed them when the experiment began."""
+    room: float = math.inf
+    """Bytes that the stores of all experiments may take now."""
 
     def __str__(self) -> str:
         return f"stored as {self.dtype}" if self.stored else f"live: {self.why}"
@@ -46,6 +48,10 @@ class _Set(NamedTuple):
     content: str
     seed: int | None
     """None where the views do not depend on it."""
+
+    @property
+    def name(self) -> str:
+        return self.content if self.seed is None else f"{self.content}, seed {self.seed}"
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,12 @@ class LogitPlan:
         sizes = [use.size for use in self._uses.values() if use.keeping.stored]
         return None if any(size is None for size in sizes) else sum(size or 0 for size in sizes)
 
+    @property
+    def decisions(self) -> dict[str, dict[str, Any]]:
+        """JSON-like, what `plan_logits` takes as `decided`: other machines and limits would decide otherwise."""
+        kept = ("stored", "why", "limit")
+        return {which.name: {name: getattr(use.keeping, name) for name in kept} for which, use in self._uses.items()}
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON-like data."""
         stored = [use for use in self._uses.values() if use.keeping.stored]
@@ -124,8 +136,11 @@ class LogitPlan:
         return live
 
 
-def plan_logits(plan: Plan, room: float) -> LogitPlan:
+def plan_logits(plan: Plan, room: float, decided: Mapping[str, Mapping[str, Any]] | None = None) -> LogitPlan:
     """Decide for every run; `room` is what the store may take beside the spec's own limit, in bytes.
+
+    `decided` are the `decisions` of an experiment's first session, which all others keep to: the runs that it compares
+    shall all have the teacher's logits in one way. Where room has gone since, views are computed that cannot be kept.
 
     Runs share a set's views; a set that only one run needs is worth no file. Those that most runs share come first.
     Raises `ResourceError` where the spec asks for the store and that does not fit.
@@ -141,9 +156,14 @@ def plan_logits(plan: Plan, room: float) -> LogitPlan:
         if (old := uses.get(which)) is not None:
             use = replace(use, runs=old.runs + use.runs, views=max(old.views, use.views))
         uses[which] = use
-    left = min(limit, room)
+    left = room = min(limit, room)
     for which, use in sorted(uses.items(), key=lambda item: (not item[1].keeping.forced, -item[1].runs)):
-        uses[which] = replace(use, keeping=replace(_decided(use, left, room < limit), views=use.views))
+        earlier = (decided or {}).get(which.name)
+        if earlier is not None and use.keeping.stored and not use.keeping.forced:
+            keeping = replace(use.keeping, **earlier)
+        else:
+            keeping = _decided(use, left, room < limit)
+        uses[which] = replace(use, keeping=replace(keeping, views=use.views, room=room))
         if uses[which].keeping.stored:
             left -= use.size or 0
     return LogitPlan(plan, uses)

@@ -188,6 +188,14 @@ class ExperimentFolder:
         """What each session that ran trials was run with, by `environment.describe`; older journals lack it."""
         return [event["environment"] for event in self.journal.read() if "environment" in event]
 
+    def logit_decisions(self) -> dict[str, dict[str, Any]]:
+        """Which of its runs store their teacher's logits, by `LogitPlan.decisions`; none before the first session."""
+        found: dict[str, dict[str, Any]] = {}
+        for event in self.journal.read():
+            if event["event"] == "logits":
+                found |= event["decided"]
+        return found
+
     def is_tracked(self, store: str) -> bool:
         """Whether this store, by its digest, has all that the journal tells of trials."""
         last = self.journal.read()[-1:]

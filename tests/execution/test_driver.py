@@ -229,3 +229,27 @@ def test_a_trial_that_was_at_its_rung_when_the_driver_was_killed_waits_there(tmp
     assert start(again, "b") == "alone-001"
     record = records(again)["alone-000"]
     assert (record.status, record.epochs, record.rungs) == (Status.PAUSED, 1, [33.0])
+
+
+def test_what_is_decided_of_logits_is_written_once_and_kept_to(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    home.create()
+
+    def session(teacher_logits_gb: float) -> tuple[Driver, dict[str, Any]]:
+        spec = load_spec(WHOLE, {"resources.teacher_logits_gb": teacher_logits_gb})
+        folder = home.experiment(spec)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        plan = make_plan(spec)
+        agenda = Agenda(plan, lambda arm, drawn: PlannedSampler([]), {}, plan.teachers)
+        driver = Driver(agenda, home, folder, MemoryTracker(), Ends(), "{}")
+        driver.keep_decisions()
+        jobs = [json.loads(config["job"]) for number in range(4) if (config := driver.next(str(number)))]
+        return driver, next(job["logits"] for job in jobs if job["logits"])
+
+    first, began = session(teacher_logits_gb=1e-6)
+    second, went_on = session(teacher_logits_gb=20)
+    assert first.folder.path == second.folder.path
+    assert not began["stored"]
+    assert "teacher_logits_gb" in began["why"]
+    assert {**went_on, "room": None} == {**began, "room": None}
+    assert [event["event"] for event in first.folder.journal.read()].count("logits") == 1

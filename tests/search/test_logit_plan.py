@@ -1,5 +1,6 @@
 """Which runs read the teacher's logits from the store, how much that is, and why others do not."""
 
+import json
 from typing import Any
 
 import pytest
@@ -33,9 +34,9 @@ VIEW = 45_000 * 100 * 2
 """Bytes of one view of CIFAR-100 in float16."""
 
 
-def planned(room: float = 1e12, **overrides: Any) -> tuple[Plan, LogitPlan]:
+def planned(room: float = 1e12, decided: Any = None, **overrides: Any) -> tuple[Plan, LogitPlan]:
     plan = make_plan(load_spec(SPEC, {name.replace("__", "."): value for name, value in overrides.items()}))
-    return plan, plan_logits(plan, room)
+    return plan, plan_logits(plan, room, decided)
 
 
 def trials(plan: Plan, name: str) -> list[Trial]:
@@ -162,3 +163,22 @@ def test_assistants_read_the_store_with_students_of_their_teacher() -> None:
     assert [keeping is not None and keeping.stored for keeping in kept] == [True, True]
     teacher = next(teacher for teacher in plan.teachers.values() if not teacher.trains_student)
     assert logits.of(plan.teacher_trial(teacher.key), teacher.run) is None
+
+
+@pytest.mark.parametrize(("first", "later", "kept"), [(1e12, 2 * VIEW, True), (2 * VIEW, 1e12, False)])
+def test_later_sessions_keep_to_what_the_first_one_decided(first: float, later: float, kept: bool) -> None:
+    _, before = planned(first)
+    decided = json.loads(json.dumps(before.decisions))
+    for room, gb in ((later, 20), (first, later / 1e9)):
+        plan, after = planned(room, decided, resources__teacher_logits_gb=gb)
+        assert after.decisions == before.decisions
+        assert after.to_dict() == before.to_dict()
+        trial = trials(plan, "kd")[0]
+        keeping = after.of(trial, plan.run_of(trial))
+        assert keeping is not None
+        assert keeping.stored == kept
+        assert keeping.room == min(room, gb * 1e9)
+    _, anew = planned(later)
+    assert anew.decisions != before.decisions
+    with pytest.raises(ResourceError):
+        planned(2 * VIEW, decided, distillation__teacher_logits__keep="stored")
