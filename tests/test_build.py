@@ -5,6 +5,7 @@ import torch
 from torch import optim
 
 from orchestrator import build, load_spec
+from orchestrator.build.seeds import Stream, stream_seed
 from orchestrator.catalog import DATASET_FACTS, TEMPERATURES
 from orchestrator.data import load_dataset
 from orchestrator.data.policy import RandAugment, TrivialAugment
@@ -314,8 +315,8 @@ def test_student_and_teacher_of_one_model_start_apart(digits):
 
 
 def test_no_two_seeds_share_a_stream():
-    streams = {build._stream(seed, stream) for seed in range(200) for stream in range(build._LABEL_NOISE + 1)}
-    assert len(streams) == 200 * (build._LABEL_NOISE + 1)
+    streams = {stream_seed(seed, stream) for seed in range(200) for stream in Stream}
+    assert len(streams) == 200 * len(Stream)
 
 
 def test_a_root_in_the_environment_is_found(tmp_path, monkeypatch):

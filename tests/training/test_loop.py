@@ -1,5 +1,4 @@
 import copy
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,17 +6,12 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
-from training_runs import CE_ONLY, CLASSES, DISTILL, images, make_run, network, training_data, without_times
+from training_runs import CLASSES, DISTILL, NanAt, images, make_run, network, training_data, without_times
 
 from orchestrator import names
 from orchestrator.data import Augmentation, load_dataset, normalise, stratified_split
-from orchestrator.data.views import View, Views
-from orchestrator.distillation.adjustment import ProbabilityShift
-from orchestrator.distillation.criterion import Criterion, CriterionOutput
-from orchestrator.distillation.features import FeatureTerm, Setup
-from orchestrator.distillation.features.fitnet import FitNet
-from orchestrator.distillation.temperature import ConstantTemperature, dynamic_temperature, flsw_weights
-from orchestrator.errors import CheckpointError, DataError, DivergenceError, ResourceError, UsageError
+from orchestrator.distillation.temperature import dynamic_temperature, flsw_weights
+from orchestrator.errors import CheckpointError, DataError, DivergenceError
 from orchestrator.training import (
     Interrupted,
     TrainingData,
@@ -28,8 +22,6 @@ from orchestrator.training import (
     save_checkpoint,
 )
 from orchestrator.training.optim import adamw, cosine, sgd
-from orchestrator.training.process import require_compiler
-from orchestrator.training.view_logits import view_logits
 
 MEAN, STD = (0.3,), (0.2,)
 CPU = torch.device("cpu")
@@ -168,106 +160,6 @@ def test_distillation_metrics_describe_the_epoch() -> None:
     assert 0 < metrics[names.TEMPERATURE_CLAMPED_HIGH] < 1
 
 
-def test_the_teacher_stays_as_it_is_and_sees_what_the_student_sees() -> None:
-    student, teacher = network(norm="batch").eval(), network(seed=5, norm="batch").train()
-    before = copy.deepcopy(teacher.state_dict())
-    seen: dict[str, list[Tensor]] = {"student": [], "teacher": []}
-    student.register_forward_pre_hook(lambda module, args: seen["student"].append(args[0]))
-    teacher.register_forward_pre_hook(lambda module, args: seen["teacher"].append(args[0]))
-    data = training_data(augmentation=Augmentation(1, True))
-    run = make_run(student, DISTILL, data=data, teacher=teacher, epochs=2, settings={"eval_every": 2})
-    seen["teacher"].clear()
-    run.train_epoch()
-    assert len(seen["teacher"]) == 4
-    assert all(torch.equal(a, b) for a, b in zip(seen["student"], seen["teacher"], strict=True))
-    assert not any(module.training for module in teacher.modules())
-    assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
-    assert all(parameter.grad is None for parameter in teacher.parameters())
-    assert student.training
-
-
-@pytest.mark.parametrize("precision", ["float32", "bf16"])
-@pytest.mark.parametrize("with_features", [False, True])
-def test_a_folded_teacher_teaches_the_same(
-    precision: str, with_features: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def trained() -> dict[str, float]:
-        student, teacher = network(), network(seed=5, norm="batch").eval()
-        loss = FitNet(Setup([(4, 8, 8)], [(4, 8, 8)], torch.arange(4)))
-        term = FeatureTerm("fitnet", loss, 1.0, ("stages.0",), ("stages.0",))
-        run = make_run(
-            student,
-            DISTILL,
-            teacher=teacher,
-            features=[term] if with_features else [],
-            settings={"precision": precision},
-            optimizer=sgd([*student.parameters(), *loss.parameters()], lr=0.05),
-        )
-        return without_times(run.train_epoch())
-
-    expected = trained()
-    monkeypatch.setattr("orchestrator.models.folding.LARGE", 0)
-    assert trained() == pytest.approx(expected, rel=1e-4 if precision == "float32" else 0.1, abs=1e-4)
-
-
-def test_a_batch_in_parts_is_the_same_step() -> None:
-    criterion = Criterion(0.3, 0.7, ConstantTemperature(4), ProbabilityShift())
-
-    def trained(accumulation: int) -> tuple[dict[str, float], dict[str, Tensor]]:
-        student, teacher = network(), network(seed=5)
-        settings = {"accumulation": accumulation, "gradient_clip": 0.5}
-        run = make_run(student, criterion, teacher=teacher, batch_size=48, settings=settings)
-        return without_times(run.train_epoch()), student.state_dict()
-
-    expected, weights = trained(1)
-    # 48 + 48 + 5 samples: in the last step one part has no sample.
-    for accumulation in (3, 6):
-        metrics, same = trained(accumulation)
-        assert metrics == pytest.approx(expected, rel=1e-4)
-        for name, value in weights.items():
-            torch.testing.assert_close(same[name], value, rtol=1e-3, atol=1e-6)
-
-
-def test_parts_are_refused_where_samples_are_related() -> None:
-    run = make_run(criterion=DISTILL, teacher=network(5), settings={"accumulation": 2})
-    with pytest.raises(UsageError, match="relates all samples"):
-        run.train_epoch()
-
-
-def test_divergence_counts_steps_and_not_parts() -> None:
-    run = make_run(criterion=NanAt(2 * 2 + 2), settings={"accumulation": 2})
-    with pytest.raises(DivergenceError, match=r"epoch 1, step 3"):
-        run.train_epoch()
-
-
-def test_compiled_networks_train_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a stand-in for the compiler, which takes seconds."""
-    compiled = []
-
-    def compile_(module: Any, **_: Any) -> Any:
-        compiled.append(module)
-        return module
-
-    monkeypatch.setattr(torch, "compile", compile_)
-    monkeypatch.setattr(nn.Module, "compile", compile_)
-    require_compiler.cache_clear()
-    student, teacher = network(), network(5)
-    run = make_run(student, DISTILL, teacher=teacher, settings={"compile": True})
-    assert compiled[1:] == [student, teacher]
-    expected = make_run(network(), DISTILL, teacher=network(5)).train_epoch()
-    assert without_times(run.train_epoch()) == without_times(expected)
-
-
-def test_a_missing_compiler_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: Any, **__: Any) -> Any:
-        raise RuntimeError("No working C++ compiler found")
-
-    require_compiler.cache_clear()
-    monkeypatch.setattr(torch, "compile", broken)
-    with pytest.raises(ResourceError, match=r"training\.compile is true.*No working"):
-        make_run(settings={"compile": True})
-
-
 def _dropout_network(seed: int) -> nn.Module:
     torch.manual_seed(seed)
     return nn.Sequential(nn.Flatten(), nn.Dropout(0.3), nn.Linear(64, CLASSES))
@@ -318,21 +210,6 @@ def test_a_foreign_checkpoint_is_refused() -> None:
     state = make_run(_dropout_network(0)).state()
     with pytest.raises(CheckpointError, match="trial-7: the checkpoint does not fit"):
         make_run(trial="trial-7").restore(state)
-
-
-class NanAt(Criterion):
-    """Cross entropy that turns NaN at one call, counted from 1."""
-
-    def __init__(self, call: int) -> None:
-        super().__init__(1.0, 0.0, CE_ONLY.temperature, CE_ONLY.adjustment)
-        self.left = call
-
-    def __call__(self, *args: Any, **kwargs: Any) -> CriterionOutput:
-        self.left -= 1
-        output = super().__call__(*args, **kwargs)
-        return (
-            CriterionOutput(output.total * float("nan"), output.loss_ce, output.loss_kd) if self.left == 0 else output
-        )
 
 
 def test_divergence_names_trial_epoch_and_first_step() -> None:
@@ -425,39 +302,3 @@ def test_settings_and_data_are_checked() -> None:
         make_run(criterion=DISTILL)
     with pytest.raises(DataError, match="no val images"):
         TrainingData(images(4), images(4).take(torch.arange(0)), MEAN, STD, Augmentation(0, False))
-
-
-def test_targets_stand_for_the_teacher_view_by_view() -> None:
-    teacher, asked = network(1).eval(), []
-    data = training_data(augmentation=Augmentation(1, True))
-
-    def targets(view: View) -> torch.Tensor:
-        asked.append(view)
-        return view_logits(teacher, data, view, precision="float32", device=torch.device("cpu"))
-
-    live = make_run(criterion=DISTILL, teacher=teacher, data=data)
-    stored = make_run(criterion=DISTILL, targets=targets, data=data)
-    for _ in range(2):
-        assert without_times(stored.train_epoch()) == pytest.approx(without_times(live.train_epoch()), rel=1e-4)
-    assert asked == [View(3, 0), View(3, 1)]
-    assert stored.teacher is None
-
-
-def test_views_come_again_and_have_a_seed_of_their_own() -> None:
-    asked = []
-
-    def targets(view: View) -> torch.Tensor:
-        asked.append(view)
-        return torch.zeros(101, CLASSES)
-
-    run = make_run(criterion=DISTILL, targets=targets, data=replace(training_data(), views=Views(9, 2)))
-    while not run.done:
-        run.train_epoch()
-    assert asked == [View(9, 0), View(9, 1)] * 2
-
-
-def test_targets_are_not_asked_for_where_nothing_needs_a_teacher() -> None:
-    def targets(view: View) -> torch.Tensor:
-        raise AssertionError("asked")
-
-    make_run(criterion=CE_ONLY, targets=targets).train_epoch()
