@@ -97,7 +97,7 @@ def speed(quick: bool) -> None:
         "stored, bf16": partial(stored, precision="bf16"),
     }
     for batch in (64, 256):
-        taken = step_speed.seconds(rows, batch, samples, rounds)
+        taken, _ = step_speed.seconds(rows, batch, samples, rounds)
         print(f"\n{f'batches of {batch}':20} {'samples/s':>10} {'to reference':>13}   (aim: at least 4x)")
         for row, spent in taken.items():
             ratio = step_speed.ratio(taken["reference"], spent)
@@ -234,7 +234,7 @@ def search(quick: bool) -> None:
         started = time.monotonic()
         results = run_experiment(load_spec(FASHION, overrides), Home(folder / "home"))
         ours_s = time.monotonic() - started
-    ours = [record.metrics[names.VAL_ACC1] for record in results.records.values()]
+    ours = [record.metrics[names.VAL_ACC1] for record in results.records if record.trial.phase is Phase.SEARCH]
     print(f"\n{count} trials of {epochs} epochs, 2 at once")
     for name, seconds, found in (("plain Ray Tune", plain_s, plain), ("orchestrator", ours_s, ours)):
         print(f"{name:15} {seconds:7.1f} s   val/acc1 best {max(found):.2f} %, mean {statistics.mean(found):.2f} %")

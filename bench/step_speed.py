@@ -7,8 +7,11 @@ A ResNet-56 teaches a ResNet-20 on random 3 x 32 x 32 images of 100 classes. The
   the loss and accuracy of every step read with `.item()`. The DataLoader has no worker processes: their work takes
   a core's time as well.
 - float32, bf16: this package's loop, with the same augmentation and losses and all its metrics.
+- compiled: the same with `training.compile`; the seconds that compiling takes are told apart.
 - compute: what no loop can leave out, in the same precision and layout: forward of the folded teacher, forward and
   backward of the student, the optimizer's step; on a batch that is there, without a loss.
+
+`--parts` shows instead what each means gains: the bare networks with all of them, and without one at a time.
 
 Each row runs in its own process with one thread, and the rows take turns. Speeds are medians of samples a second of CPU
 time; a ratio is the median over rounds of both rows' ratio within a round.
@@ -27,17 +30,20 @@ from functools import partial
 from multiprocessing.connection import Connection
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# What an earlier run has compiled would be found again.
+os.environ.setdefault("TORCHINDUCTOR_FORCE_DISABLE_CACHES", "1")
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor, nn
 
-from orchestrator.build import build_criterion
 from orchestrator.data import Augmentation, Images
+from orchestrator.distillation.adjustment import NoAdjustment
+from orchestrator.distillation.criterion import Criterion
+from orchestrator.distillation.temperature import ConstantTemperature
 from orchestrator.models import build_model
 from orchestrator.models.folding import folded
-from orchestrator.spec.distillation import DistillationSpec
-from orchestrator.training import Precision, TrainingData, TrainingRun, TrainingSettings
+from orchestrator.training import Precision, TrainingData, TrainingRun, TrainingSettings, World
 from orchestrator.training.optim import constant, sgd
 from orchestrator.training.precision import autocast
 from orchestrator.training.process import prepare_process
@@ -62,12 +68,12 @@ def random_images(count: int) -> Images:
     return Images(pixels, torch.arange(count) % CLASSES)
 
 
-def reference(batch: int, count: int) -> Turn:
+def reference(batch: int, count: int, *, device: torch.device = CPU, workers: int = 0) -> Turn:
     from torchvision import transforms
     from torchvision.transforms.functional import to_pil_image
 
     torch.set_num_threads(1)
-    student, teacher = networks()
+    student, teacher = (network.to(device) for network in networks())
     data = random_images(count)
     pictures = [(to_pil_image(image), int(label)) for image, label in zip(data.images, data.labels, strict=True)]
     change = transforms.Compose(
@@ -87,13 +93,16 @@ def reference(batch: int, count: int) -> Turn:
             picture, label = pictures[index]
             return change(picture), label
 
-    loader = torch.utils.data.DataLoader(Pictures(), batch_size=batch, shuffle=True)
+    loader = torch.utils.data.DataLoader(
+        Pictures(), batch_size=batch, shuffle=True, num_workers=workers, persistent_workers=workers > 0
+    )
     optimizer = torch.optim.SGD(student.parameters(), lr=LR, momentum=0.9, weight_decay=5e-4)
 
     def turn() -> None:
         losses, hits = 0.0, 0.0
         student.train()
-        for images, labels in loader:
+        for images_here, labels_here in loader:
+            images, labels = images_here.to(device), labels_here.to(device)
             with torch.no_grad():
                 logits_teacher = teacher(images)
             logits = student(images)
@@ -110,19 +119,19 @@ def reference(batch: int, count: int) -> Turn:
     return turn
 
 
-def ours(batch: int, count: int, precision: Precision) -> Turn:
+def ours(batch: int, count: int, precision: Precision, *, compiled: bool = False, device: torch.device = CPU) -> Turn:
     prepare_process(threads=1)
-    student, teacher = networks()
+    student, teacher = (network.to(device) for network in networks())
     images, never = random_images(count), 1_000_000
-    spec = {"ce_weight": CE_WEIGHT, "kd_weight": KD_WEIGHT, "temperature": {"method": "constant", "base": TEMPERATURE}}
     run = TrainingRun(
         student,
-        build_criterion(DistillationSpec.model_validate(spec)),
+        Criterion(CE_WEIGHT, KD_WEIGHT, ConstantTemperature(TEMPERATURE), NoAdjustment()),
         sgd(student.parameters(), lr=LR, weight_decay=5e-4),
         constant(never),
-        TrainingSettings(epochs=never, batch_size=batch, seed=0, precision=precision, eval_every=never),
+        TrainingSettings(never, batch, seed=0, precision=precision, eval_every=never, compile=compiled),
         TrainingData(images, images, MEAN, STD, Augmentation(4, True)),
         teacher=teacher,
+        world=World(device=device),
     )
 
     def turn() -> None:
@@ -131,12 +140,24 @@ def ours(batch: int, count: int, precision: Precision) -> Turn:
     return turn
 
 
-def compute(batch: int, count: int, precision: Precision) -> Turn:
-    prepare_process(threads=1)
-    student, teacher = networks()
-    inputs = torch.randn(batch, 3, SIZE, SIZE).to(memory_format=torch.channels_last)
-    teacher = folded(teacher, inputs[:1]).to(memory_format=torch.channels_last)
-    student.to(memory_format=torch.channels_last).train()
+def compute(
+    batch: int,
+    count: int,
+    precision: Precision,
+    *,
+    channels_last: bool = True,
+    folding: bool = True,
+    kept_memory: bool = True,
+) -> Turn:
+    if kept_memory:
+        prepare_process(threads=1)
+    torch.set_num_threads(1)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    student, teacher = (network.to(memory_format=layout) for network in networks())
+    inputs = torch.randn(batch, 3, SIZE, SIZE).to(memory_format=layout)
+    if folding:
+        teacher = folded(teacher, inputs[:1]).to(memory_format=layout)
+    student.train()
     optimizer = sgd(student.parameters(), lr=LR, weight_decay=5e-4)
     gradient = torch.randn(batch, CLASSES) / batch
 
@@ -159,24 +180,39 @@ ROWS: dict[str, Row] = {
     "reference": reference,
     "float32": partial(ours, precision="float32"),
     "bf16": partial(ours, precision="bf16"),
+    "float32, compiled": partial(ours, precision="float32", compiled=True),
+    "bf16, compiled": partial(ours, precision="bf16", compiled=True),
     "compute, float32": partial(compute, precision="float32"),
     "compute, bf16": partial(compute, precision="bf16"),
 }
-COMPUTE = {"float32": "compute, float32", "bf16": "compute, bf16"}
+PARTS: dict[str, Row] = {
+    f"{precision}{', without ' if left_out else ''}{left_out}": partial(
+        compute, precision=precision, **({left_out: False} if left_out else {})
+    )
+    for precision in ("float32", "bf16")
+    for left_out in ("", "channels_last", "folding", "kept_memory")
+}
+"""The bare networks, with all means and without one of them."""
+COMPUTE = {row: f"compute, {row.partition(',')[0]}" for row in ROWS if row.startswith(("float32", "bf16"))}
 """The bare networks that a row is held against."""
 
 
 def serve(row: Row, batch: int, count: int, pipe: Connection) -> None:
-    """In a row's process: for every message one turn, answered with its CPU seconds."""
+    """In a row's process: for every message one turn, answered with its CPU seconds and its seconds."""
     turn = row(batch, count)
     while pipe.recv():
-        started = time.process_time()
+        started, began = time.process_time(), time.perf_counter()
         turn()
-        pipe.send(time.process_time() - started)
+        pipe.send((time.process_time() - started, time.perf_counter() - began))
 
 
-def seconds(rows: dict[str, Row], batch: int, count: int, rounds: int) -> dict[str, list[float]]:
-    """CPU seconds of a turn of `count` images by row, for every round but the first two."""
+def seconds(
+    rows: dict[str, Row], batch: int, count: int, rounds: int, *, wall: bool = False
+) -> tuple[dict[str, list[float]], dict[str, float]]:
+    """Seconds of a turn of `count` images by row, for every round but the first two, and of the first.
+
+    The first's are the clock's; the others are CPU seconds, or with `wall` the clock's too.
+    """
     context = multiprocessing.get_context("spawn")
     pipes, processes = {}, []
     for name, row in rows.items():
@@ -187,32 +223,49 @@ def seconds(rows: dict[str, Row], batch: int, count: int, rounds: int) -> dict[s
         end.close()
         processes.append(process)
     taken: dict[str, list[float]] = {name: [] for name in rows}
+    first: dict[str, float] = {}
     for number in range(rounds + 2):
         for name in rows if number % 2 else reversed(rows):
             pipes[name].send(True)
-            spent = pipes[name].recv()
+            spent, waited = pipes[name].recv()
+            first.setdefault(name, waited)
             if number >= 2:
-                taken[name].append(spent)
+                taken[name].append(waited if wall else spent)
     for pipe in pipes.values():
         pipe.send(False)
     for process in processes:
         process.join()
-    return taken
+    return taken, first
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few rounds: does it run, not how fast")
+    parser.add_argument("--parts", action="store_true", help="what each means gains, instead of the whole step")
     arguments = parser.parse_args()
     rounds, samples = (2, 512) if arguments.quick else (15, 1024)
     print(f"torch {torch.__version__}, one thread, {platform.machine()}; ResNet-56 teaches ResNet-20")
     for batch in (64, 256):
-        taken = seconds(ROWS, batch, samples, rounds)
+        if arguments.parts:
+            show_parts(batch, samples, rounds)
+            continue
+        taken, first = seconds(ROWS, batch, samples, rounds)
         print(f"\n{f'batches of {batch}':20} {'samples/s':>10} {'to reference':>13} {'to compute':>11}")
         for row, spent in taken.items():
             speed = samples / statistics.median(spent)
             line = f"{row:20} {speed:10.0f} {ratio(taken['reference'], spent):12.2f}x"
-            print(line + (f" {ratio(taken[COMPUTE[row]], spent):10.3f}x" if row in COMPUTE else ""))
+            line += f" {ratio(taken[COMPUTE[row]], spent):10.3f}x" if row in COMPUTE else ""
+            compiling = f"   {first[row] - statistics.median(spent):.0f} s to compile"
+            print(line + (compiling if row.endswith("compiled") else ""))
+
+
+def show_parts(batch: int, samples: int, rounds: int) -> None:
+    taken, _ = seconds(PARTS, batch, samples, rounds)
+    print(f"\n{f'batches of {batch}':32} {'samples/s':>10} {'the means gains':>16}")
+    for row, spent in taken.items():
+        whole, _, left_out = row.partition(", ")
+        gain = f"{ratio(spent, taken[whole]):15.2f}x" if left_out else ""
+        print(f"{row:32} {samples / statistics.median(spent):10.0f} {gain}")
 
 
 def ratio(others: list[float], row: list[float]) -> float:

@@ -50,7 +50,7 @@ class TrainingSettings:
     accumulation: int = 1
     """Parts that a batch is taken in, one after the other; their gradients add up to one step."""
     compile: bool = False
-    """Whether networks whose layers no feature loss reads are compiled."""
+    """Whether networks whose layers no feature loss reads are compiled; on a processor the teacher alone."""
     eval_every: int = 1
     """Epochs between validations; the last epoch always ends with one."""
     precision_reason: str = "asked for"
@@ -148,8 +148,9 @@ class TrainingRun:
             network.to(memory_format=torch.channels_last)
         if settings.compile:
             require_compiler(world.device)
-            # Compiled code would pass over the hooks that read layers.
-            for network in peers if features else (student, *peers):
+            # Compiled code would pass over the hooks that read layers. A processor's own kernels train no slower.
+            compiled = () if world.device.type == "cpu" else peers if features else (student, *peers)
+            for network in compiled:
                 network.compile()
         learner = Learner(student, features, peers)
         self._connectors, self._peers = learner.features, learner.peers
@@ -287,8 +288,10 @@ class TrainingRun:
         example = torch.zeros(1, *self.data.train.images.shape[1:], device=self.world.device)
         frozen = folded(teacher, example, layers)
         if self.settings.compile and not layers:
-            # Not in place: other runs use the same teacher.
-            frozen = cast(nn.Module, torch.compile(frozen))
+            # Not in place: other runs use the same teacher. Its weights are known to be constant, which lets a
+            # processor's convolutions take up the additions and ReLUs behind them.
+            on_processor = self.world.device.type == "cpu"
+            frozen = cast(nn.Module, torch.compile(frozen, options={"freezing": True} if on_processor else None))
         return Tap(frozen, layers)
 
     def _taught(self, inputs: Tensor) -> tuple[Tensor | None, dict[str, Tensor]]:

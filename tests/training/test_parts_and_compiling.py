@@ -1,8 +1,10 @@
+import os
+import shutil
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from training_runs import DISTILL, NanAt, make_run, network, without_times
 
 from orchestrator.distillation.adjustment import ProbabilityShift
@@ -42,22 +44,22 @@ def test_divergence_counts_steps_and_not_parts() -> None:
         run.train_epoch()
 
 
-def test_compiled_networks_train_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a stand-in for the compiler, which takes seconds."""
-    compiled = []
+@pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) is None, reason="no C++ compiler on this machine")
+def test_a_compiled_teacher_teaches_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled, compile_ = [], torch.compile
 
-    def compile_(module: Any, **_: Any) -> Any:
-        compiled.append(module)
-        return module
+    def seen(module: Any, **options: Any) -> Any:
+        compiled.append((module, options))
+        return compile_(module, **options)
 
-    monkeypatch.setattr(torch, "compile", compile_)
-    monkeypatch.setattr(nn.Module, "compile", compile_)
     require_compiler.cache_clear()
+    monkeypatch.setattr(torch, "compile", seen)
     student, teacher = network(), network(5)
     run = make_run(student, DISTILL, teacher=teacher, settings={"compile": True})
-    assert compiled[1:] == [student, teacher]
+    # The first shows that there is a compiler. On a processor the student is left as it is.
+    assert compiled[1:] == [(teacher, {"options": {"freezing": True}})]
     expected = make_run(network(), DISTILL, teacher=network(5)).train_epoch()
-    assert without_times(run.train_epoch()) == without_times(expected)
+    assert without_times(run.train_epoch()) == pytest.approx(without_times(expected), rel=1e-3, abs=1e-4)
 
 
 def test_a_missing_compiler_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
