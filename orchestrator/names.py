@@ -46,6 +46,12 @@ PRECISION: Final = "precision"
 """Parameter: the arithmetic that a trial computed in."""
 PRECISION_REASON: Final = "precision.reason"
 
+VALUE: Final = "params"
+"""How the metric of a searched value begins where values change in mid-training."""
+
+VALUES_BY_EPOCH: Final = "values.json"
+"""Artifact: the values that a trial's epochs had, where they changed."""
+
 PARENT_RUN_TAG: Final = "mlflow.parentRunId"
 TAG_PREFIX: Final = "orchestrator."
 
@@ -60,6 +66,11 @@ def loss_metric(name: str) -> str:
     return f"{TRAIN_LOSS}_{name}"
 
 
+def value_metric(path: str) -> str:
+    """The metric of the searched value at a dotted path."""
+    return f"{VALUE}/{path}"
+
+
 def is_metric(name: str) -> bool:
-    """Whether a result is to be recorded: one of `METRICS`, or a term of a loss."""
-    return name in METRICS or name.startswith(f"{TRAIN_LOSS}_")
+    """Whether a result is to be recorded: one of `METRICS`, a term of a loss, or a searched value."""
+    return name in METRICS or name.startswith((f"{TRAIN_LOSS}_", f"{VALUE}/"))

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from orchestrator.search.trials import Change
 
 
 def format_values(values: Mapping[str, Any]) -> str:
     """Searched values in one line, by the shortest name that tells them apart."""
     return ", ".join(f"{name} {_round(values[path])}" for path, name in short_names(values).items())
+
+
+def format_changes(first: Mapping[str, Any], changes: Sequence[Change]) -> str:
+    """Searched values in one line, and what they become in mid-training."""
+    later = (f"after epoch {change.epoch}: {format_values(change.params)}" for change in changes)
+    return "; ".join([format_values(first), *later])
 
 
 def format_number(value: float | None) -> str:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from orchestrator import names
 from orchestrator.analysis import pareto, rows
 from orchestrator.analysis.comparisons import Comparison, compared, corrected, references, verdict
-from orchestrator.analysis.formats import format_values
+from orchestrator.analysis.formats import format_changes
 from orchestrator.analysis.statistics import Summary, summarise
 from orchestrator.search.agenda import best_record
-from orchestrator.search.trials import Phase, Record, Status
+from orchestrator.search.population import lineage
+from orchestrator.search.trials import Change, Phase, Record, Status
 from orchestrator.spec.experiment import ExperimentSpec
 from orchestrator.spec.variants import variant_specs
 
@@ -33,17 +34,21 @@ class VariantResult:
     """The runs of these values on fresh seeds that have a result."""
     statuses: Mapping[Status, int]
     """How many search trials ended which way."""
+    first: Mapping[str, Any]
+    """The winning values, or where they change in mid-training, what the winning weights began with."""
+    changes: tuple[Change, ...]
+    """What those became."""
 
     @property
     def params(self) -> dict[str, Any]:
-        """The winning values."""
-        return dict(self.best.trial.params) if self.best else {}
+        """The winning values; where they change in mid-training, the last ones."""
+        return dict(self.best.params) if self.best else {}
 
     @property
     def chosen(self) -> str:
         """The winning values in one line, or why there are none."""
         if self.best is not None:
-            return format_values(self.params) or "none searched"
+            return format_changes(self.first, self.changes) or "none searched"
         return "all trials failed" if set(self.statuses) == {Status.FAILED} else "-"
 
     @property
@@ -196,11 +201,16 @@ class Results:
         search = [record for record in mine if record.trial.phase is Phase.SEARCH]
         finals = [r for r in mine if r.trial.phase is Phase.FINAL and r.status is Status.FINISHED]
         counts = {status: sum(record.status is status for record in search) for status in Status}
+        best = best_record(search, self.spec.search)
+        by_id = {record.trial.id: record for record in search}
+        first, changes = ({}, ()) if best is None else lineage(best, by_id.__getitem__)
         return VariantResult(
             name,
-            best_record(search, self.spec.search),
+            best,
             tuple(sorted(finals, key=lambda record: record.trial.index)),
             {status: count for status, count in counts.items() if count},
+            first,
+            changes,
         )
 
 

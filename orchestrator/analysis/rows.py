@@ -11,6 +11,7 @@ from orchestrator.analysis.comparisons import Comparison, verdict
 from orchestrator.analysis.difference import POWER
 from orchestrator.analysis.formats import format_interval, format_number, format_p
 from orchestrator.analysis.statistics import Summary
+from orchestrator.search.population import schedule
 from orchestrator.search.trials import Record
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def variant_dict(variant: VariantResult) -> dict[str, Any]:
         "test/acc1": _summary_dict(variant.test),
         "val/acc1": _summary_dict(variant.val),
         "final_seeds": [record.trial.seed for record in variant.finals],
+        **({"schedule": schedule(variant.first, variant.changes)} if variant.changes else {}),
     }
 
 
@@ -44,7 +46,8 @@ def trial_dict(record: Record) -> dict[str, Any]:
         "reason": record.reason,
         "epochs": record.epochs,
         "seconds": round(record.seconds, 3),
-        "params": dict(trial.params),
+        "params": dict(record.params),
+        **({"schedule": schedule(trial.params, record.made)} if record.made else {}),
         "metrics": record.metrics,
         "described": record.described,
     }
@@ -72,6 +75,7 @@ def trial_row(record: Record) -> dict[str, Any]:
     """One trial, flat."""
     row = trial_dict(record)
     params, metrics, described = row.pop("params"), row.pop("metrics"), row.pop("described")
+    row.pop("schedule", None)
     return {**row, **{f"params.{path}": value for path, value in params.items()}, **metrics, **described}
 
 

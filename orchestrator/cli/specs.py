@@ -21,7 +21,7 @@ from orchestrator.search.sizes import ModelSize
 from orchestrator.search.teachers import TeacherRun
 from orchestrator.spec import ExperimentSpec, load_spec
 from orchestrator.spec.model import ModelSpec
-from orchestrator.spec.schedulers import BracketScheduler
+from orchestrator.spec.schedulers import BracketScheduler, PopulationScheduler
 from orchestrator.store.home import Home
 
 
@@ -129,6 +129,10 @@ def _order(plan: Plan) -> list[str]:
                 for bracket in brackets_of(arm.count, arm.max_epochs, scheduler)
             )
             lines.append(f"{arm.name}: brackets of trials, and the epochs after which they wait: {', '.join(waits)}")
+        if isinstance(scheduler, PopulationScheduler) and arm.variant.space:
+            interval = scheduler.interval(arm.max_epochs)
+            every = f"every {interval} epochs" if interval > 1 else "every epoch"
+            lines.append(f"{arm.name}: a population of {arm.count} trials that wait for each other {every}")
     return lines
 
 

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from orchestrator import names
-from orchestrator.analysis.formats import format_interval, format_number, format_values
+from orchestrator.analysis.formats import format_changes, format_interval, format_number
 from orchestrator.analysis.notes import notes, reason, verdicts
 from orchestrator.analysis.results import Results, VariantResult
 from orchestrator.analysis.rows import Table as TextTable
@@ -126,4 +126,4 @@ def print_text(table: TextTable, console: Console, folded: Collection[str] = ())
 
 
 def _about(record: Record) -> str:
-    return reason(record) if record.status is Status.FAILED else format_values(record.trial.params)
+    return reason(record) if record.status is Status.FAILED else format_changes(record.trial.params, record.made)

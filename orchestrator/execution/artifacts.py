@@ -22,12 +22,19 @@ def class_table(classes: Sequence[str], seen: Evaluation | None) -> str:
     )
 
 
-def temperature_table(epochs: Sequence[Mapping[str, Any]], bounds: tuple[float, float]) -> str:
-    """One row an epoch: samples by temperature; a column is named after its bin's lower edge."""
-    low, high = bounds
-    bins = len(epochs[0]["counts"])
-    edges = [f"{low + (high - low) * number / bins:.6g}" for number in range(bins)]
-    return _csv(["epoch", *edges], [[entry["epoch"], *entry["counts"]] for entry in epochs])
+def temperature_table(epochs: Sequence[Mapping[str, Any]]) -> str:
+    """One row an epoch: samples by temperature; a column is named after its bin's lower edge.
+
+    Where the bounds change in mid-training, that is its share of the way between them, and columns give them.
+    """
+    bins, bounds = len(epochs[0]["counts"]), [entry["bounds"] for entry in epochs]
+    shares = [number / bins for number in range(bins)]
+    low, high = bounds[0]
+    if all(pair == bounds[0] for pair in bounds):
+        edges = [f"{low + (high - low) * share:.6g}" for share in shares]
+        return _csv(["epoch", *edges], [[entry["epoch"], *entry["counts"]] for entry in epochs])
+    rows = [[entry["epoch"], *entry["bounds"], *entry["counts"]] for entry in epochs]
+    return _csv(["epoch", "min", "max", *(f"{share:.6g}" for share in shares)], rows)
 
 
 def _percent(part: int, whole: int) -> str:

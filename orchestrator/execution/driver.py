@@ -20,6 +20,7 @@ from ray.tune.search import Searcher
 
 from orchestrator import names
 from orchestrator.errors import first_line
+from orchestrator.execution.exploiting import carry_out, values_by_epoch
 from orchestrator.execution.interrupt import Interrupt
 from orchestrator.execution.job import DESCRIBED, FAILURE, FATAL, INTERRUPTED, Job
 from orchestrator.execution.teacher import teacher_weights
@@ -114,7 +115,7 @@ class Driver:
     @_kept
     def next(self, tune_id: str) -> dict[str, Any] | None:
         """Tune's configuration of the next trial, if there is one now."""
-        self._drop_those_out()
+        self._settle()
         while not self.fatal and (trial := self.agenda.next()) is not None:
             self._by_tune_id[tune_id] = trial
             if trial.id not in self._journaled:
@@ -122,11 +123,12 @@ class Driver:
                 self._journaled.add(trial.id)
             self._tracker.start(self._info(trial), self.history(trial))
             self.watcher.on_start(self.agenda.records[trial.id])
-            if self._has_got_there(self.agenda.records[trial.id]):
-                self._drop_those_out()
+            record = self.agenda.records[trial.id]
+            if self._has_got_there(record):
+                self._settle()
                 continue
             try:
-                return self._config(trial, self.plan.run_of(trial))
+                return self._config(record, self.plan.run_of(trial, record.params))
             except ValidationError as error:
                 first = error.errors()[0]
                 where = ".".join(str(part) for part in first["loc"])
@@ -146,19 +148,24 @@ class Driver:
 
     def _pause(self, record: Record) -> None:
         record.status = Status.PAUSED
-        record.reason = f"waits after epoch {record.epochs} for others of its bracket"
+        others = "others of its population" if self.plan.changing(record.trial) else "others of its bracket"
+        others = "other values" if record.trial.changes else others
+        record.reason = f"waits after epoch {record.epochs} for {others}"
         record.rungs = [*record.rungs, record.metrics[self.plan.spec.search.metric]]
         self._close(record)
 
-    def _drop_those_out(self) -> None:
-        """End the trials that wait in vain."""
+    def _settle(self) -> None:
+        """End the trials that wait in vain, and let those take over others that are to."""
         while out := self.agenda.out:
             for record in out:
                 record.status = Status.STOPPED
                 record.reason = f"stopped by the scheduler after epoch {record.epochs}"
                 self._close(record)
+        for exploit in self.agenda.exploits:
+            carry_out(exploit, self.agenda, self.folder)
 
-    def _config(self, trial: Trial, run: RunSpec) -> dict[str, Any]:
+    def _config(self, record: Record, run: RunSpec) -> dict[str, Any]:
+        trial = record.trial
         keeping = self._logits.of(trial, run)
         job = Job(
             trial=trial.id,
@@ -169,7 +176,8 @@ class Driver:
             teachers=[self._source(source) for source in self.plan.sources_of(trial)],
             weights=str(self._home.teacher(trial.variant)) if trial.phase is Phase.TEACHER else None,
             distils=self.plan.distils(trial),
-            until=self.agenda.next_rung(self.agenda.records[trial.id]),
+            until=self.agenda.next_rung(record),
+            watched=self.plan.changing(trial),
             cache=str(self._home.cache),
             logits=None if keeping is None else {**asdict(keeping), "folder": str(self._home.teacher_logits)},
             students=self._untried(run),
@@ -306,7 +314,11 @@ class Driver:
                 f"{names.TAG_PREFIX}seed": str(trial.seed),
                 f"{names.TAG_PREFIX}experiment": self.folder.id,
             },
-            artifacts={"spec.yaml": to_yaml(resolved), "environment.json": self.environment},
+            artifacts={
+                "spec.yaml": to_yaml(resolved),
+                "environment.json": self.environment,
+                **values_by_epoch(self.agenda.records[trial.id]),
+            },
         )
 
 

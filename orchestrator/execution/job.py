@@ -38,6 +38,8 @@ class Job:
     """Whether the student is trained, and not the run's teacher on labels."""
     until: int | None = None
     """The epoch after which the trial waits for others, its checkpoint saved; None where it runs to its end."""
+    watched: list[str] = field(default_factory=list)
+    """Dotted paths of fields and sections whose numbers are metrics of every epoch: they change in mid-training."""
     cache: str | None = None
     """Folder that all trials share for decoded images and downloads."""
     logits: Mapping[str, Any] | None = None

@@ -6,7 +6,7 @@ Knows no Ray, so that whatever runs trials (a Tune actor, a group of Ray Train w
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from orchestrator.search.trials import Phase
 from orchestrator.spec.data import DataSpec
 from orchestrator.spec.experiment import RunSpec
 from orchestrator.spec.model import ModelSpec, TeacherSpec
+from orchestrator.spec.variants import flatten
 from orchestrator.store.home import TrialFolder, write_atomically
 from orchestrator.training import (
     SINGLE,
@@ -166,6 +167,7 @@ class Session:
         """Parameters and multiply-adds of the networks, and what else only this process knows."""
         if self._writes:
             self.folder.rewind(self.training.epoch)
+        self._values = _numbers_at(job.watched, self.run)
         self._saved_epoch = self.training.epoch
         self._saved_at = time.monotonic()
         self._saving_s = 0.0
@@ -229,7 +231,7 @@ class Session:
 
     def train_epoch(self) -> dict[str, float]:
         """Train one epoch, and after the last one do what the phase asks for; returns "epoch" and metrics."""
-        metrics = self.training.train_epoch()
+        metrics = self.training.train_epoch() | self._values
         if self._stored is not None:
             metrics |= self._stored.metrics()
         if self.training.done:
@@ -255,7 +257,8 @@ class Session:
         """Write what the epoch that has just ended leaves."""
         self.folder.add_metrics(self.training.epoch, metrics)
         if self.training.temperatures is not None:
-            self.folder.add_temperatures(self.training.epoch, self.training.temperatures)
+            bounds = self.training.criterion.temperature.bounds
+            self.folder.add_temperatures(self.training.epoch, self.training.temperatures, bounds)
         if self.training.done:
             self._describe()
             return
@@ -280,7 +283,18 @@ class Session:
         files = {"classes.csv": class_table(self._splits.dataset.classes, self._tested or self.training.validation)}
         epochs = self.folder.temperatures()
         if epochs:
-            files["temperatures.csv"] = temperature_table(epochs, self.training.criterion.temperature.bounds)
+            files["temperatures.csv"] = temperature_table(epochs)
         self.folder.artifacts.mkdir(exist_ok=True)
         for name, text in files.items():
             write_atomically(self.folder.artifacts / name, text)
+
+
+def _numbers_at(paths: Collection[str], run: RunSpec) -> dict[str, float]:
+    """The numbers of a run at dotted paths and below them, as metrics."""
+    flat = flatten(run.model_dump()) if paths else {}
+    below = tuple(f"{path}." for path in paths)
+    return {
+        names.value_metric(path): float(value)
+        for path, value in flat.items()
+        if f"{path}.".startswith(below) and isinstance(value, (int, float)) and not isinstance(value, bool)
+    }

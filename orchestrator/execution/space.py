@@ -97,7 +97,7 @@ class SearcherSampler:
             self._learn(f"earlier-{number}", trial.params, trial.epochs, trial.value)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        with _seeded(f"{self._seed}/{self._drawn_before + len(self._drawn)}"):
+        with seeded(f"{self._seed}/{self._drawn_before + len(self._drawn)}"):
             if self._searcher is None:
                 self._searcher = self._informed()
                 self._waiting.clear()
@@ -155,7 +155,7 @@ class SearcherSampler:
 
 
 @contextmanager
-def _seeded(text: str) -> Iterator[None]:
+def seeded(text: str) -> Iterator[None]:
     """NumPy's global generator, which some searchers draw from, seeded with a text; afterwards as it was."""
     state = np.random.get_state()
     np.random.seed(int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big"))

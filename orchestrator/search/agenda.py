@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
-from orchestrator.search.halving import Waiting
+from orchestrator.search.brackets import Exploit
 from orchestrator.search.plan import Arm, Plan
-from orchestrator.search.trials import Phase, Record, Status, Trial
+from orchestrator.search.population import lineage
+from orchestrator.search.trials import Change, Phase, Record, Status, Trial
+from orchestrator.search.waiting import Waiting
 from orchestrator.spec.search import SearchSpec
 
 
@@ -137,14 +139,24 @@ class Agenda:
         self._waiting.follow(record)
 
     def next_rung(self, record: Record) -> int | None:
-        """The epoch after which a trial is to wait for others; None where it is to run to its end."""
+        """The epoch after which a trial is to wait; None where it is to run to its end."""
         return self._waiting.next_rung(record)
+
+    @property
+    def exploits(self) -> list[Exploit]:
+        """Trials that are to take over others, by `change`, before any of their population goes on."""
+        return self._waiting.exploits
+
+    def change(self, record: Record, change: Change) -> None:
+        """A waiting trial has taken over another one, and goes on with these values."""
+        record.changes += (change,)
+        self._waiting.follow(record)
 
     @property
     def out(self) -> list[Record]:
         """Trials that wait in vain: others were better, or the search is to begin no more."""
         if self.budget_spent:
-            return list(self._paused.values())
+            return [record for record in self._paused.values() if record.trial.phase is Phase.SEARCH]
         return self._waiting.out
 
     @property
@@ -179,11 +191,10 @@ class Agenda:
         return None
 
     def _promoted(self) -> Trial | None:
-        """A trial that was better than others of its bracket, and goes on."""
-        if self.budget_spent:
-            return None
-        ready = (r.trial for r in self._waiting.go_on if self._has_teacher(self.plan.by_name[r.trial.variant]))
-        return next(ready, None)
+        """A trial that has waited, and goes on."""
+        search = () if self.budget_spent else self._waiting.go_on
+        waiting = (record.trial for record in itertools.chain(self._waiting.final, search))
+        return next((trial for trial in waiting if self._has_teacher(self.plan.by_name[trial.variant])), None)
 
     def _search(self) -> Trial | None:
         if self.budget_spent:
@@ -210,7 +221,7 @@ class Agenda:
                 continue
             winner = self._winner(arm)
             if winner is not None:
-                return self.plan.final_trial(arm, index, winner.trial.params)
+                return self.plan.final_trial(arm, index, *lineage(winner, self.records.__getitem__))
         return None
 
     def _winner(self, arm: Arm) -> Record | None:

@@ -13,9 +13,10 @@ from orchestrator.machine import Machine
 from orchestrator.search.points import first_points, grid_points, random_points
 from orchestrator.search.sizes import ModelSize, size_in
 from orchestrator.search.teachers import Source, TeacherRun, teaching
-from orchestrator.search.trials import ASSISTANT, Phase, Record, Trial
+from orchestrator.search.trials import ASSISTANT, Change, Phase, Record, Trial
 from orchestrator.spec.experiment import ExperimentSpec, RunSpec
 from orchestrator.spec.resources import ResourcesSpec
+from orchestrator.spec.schedulers import PopulationScheduler
 from orchestrator.spec.variants import Variant, variants
 
 GRID_REPEAT_SEED = 100_000
@@ -120,12 +121,21 @@ class Plan:
         """Epochs of all students, if none is stopped early; a searched number counts at its largest."""
         return sum(arm.max_epochs * (arm.count + self.spec.search.final_seeds) for arm in self.arms)
 
-    def run_of(self, trial: Trial) -> RunSpec:
-        """The resolved spec of a trial; raises pydantic.ValidationError for values that do not fit."""
+    def run_of(self, trial: Trial, params: Mapping[str, Any] | None = None) -> RunSpec:
+        """The resolved spec of a trial; raises pydantic.ValidationError for values that do not fit.
+
+        `params` are its values now, where they are others than it began with.
+        """
         if trial.phase is Phase.TEACHER:
             return self.teachers[trial.variant].run
         variant = self.by_name[trial.variant].variant
-        return variant.run.with_values({**trial.params, "seed": trial.seed})
+        return variant.run.with_values({**(trial.params if params is None else params), "seed": trial.seed})
+
+    def changing(self, trial: Trial) -> list[str]:
+        """Dotted paths of what may get other values while the trial trains."""
+        if trial.phase is Phase.TEACHER or not isinstance(self.spec.search.scheduler, PopulationScheduler):
+            return []
+        return list(self.by_name[trial.variant].variant.space)
 
     def sources_of(self, trial: Trial) -> tuple[Source, ...]:
         """Networks that a trial learns from."""
@@ -160,7 +170,7 @@ class Plan:
         seed = self.spec.seed + (GRID_REPEAT_SEED + repeat if repeat else 0)
         return Trial(self.search_id(arm, index), Phase.SEARCH, arm.name, index, seed, dict(params))
 
-    def final_trial(self, arm: Arm, index: int, params: Mapping[str, Any]) -> Trial:
+    def final_trial(self, arm: Arm, index: int, params: Mapping[str, Any], changes: tuple[Change, ...] = ()) -> Trial:
         """Final runs have fresh seeds, the same ones in every variant."""
         return Trial(
             f"{arm.name}-final-{index + 1}",
@@ -169,6 +179,7 @@ class Plan:
             index,
             self.spec.seed + 1 + index,
             dict(params),
+            changes,
         )
 
     def concurrency(self, machine: Machine) -> int:

@@ -34,7 +34,9 @@ def anything_left(
     failed = {record.trial.variant for record in teachers if record.status is Status.FAILED and not record.died}
     blocked = {arm.name for arm in plan.arms if failed.intersection(plan.teachers_wanting([arm], stored))}
     agenda = Agenda(plan, lambda arm, drawn: _Anything(), records, plan.teachers, lambda: out_of_budget)
-    return not records or bool(agenda.out) or any(trial.variant not in blocked for trial in iter(agenda.next, None))
+    if not records or agenda.out or agenda.exploits:
+        return True
+    return any(trial.variant not in blocked for trial in iter(agenda.next, None))
 
 
 class _Anything:

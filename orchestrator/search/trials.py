@@ -40,6 +40,18 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True)
+class Change:
+    """Other values that a trial goes on with in mid-training."""
+
+    epoch: int
+    """The epoch after which they hold."""
+    params: Mapping[str, Any]
+    """All searched values by dotted path."""
+    source: str | None = None
+    """The trial whose weights and optimizer state it goes on with; None for its own."""
+
+
+@dataclass(frozen=True)
 class Trial:
     """One training job."""
 
@@ -52,7 +64,9 @@ class Trial:
     """Position within its phase and variant, counted from 0."""
     seed: int
     params: Mapping[str, Any] = field(default_factory=dict)
-    """Searched values by dotted path."""
+    """Searched values by dotted path; with `changes` those that it begins with."""
+    changes: tuple[Change, ...] = ()
+    """What a final run changes them to, as the configuration that it repeats did."""
 
 
 @dataclass
@@ -74,18 +88,38 @@ class Record:
     described: dict[str, float] = field(default_factory=dict)
     """What its process told of its networks by dotted name, such as student.parameters."""
     rungs: list[float] = field(default_factory=list)
-    """The search's metric at every rung where it waited for the others of its bracket."""
+    """The search's metric at every rung where it waited, for others or for other values."""
+    changes: tuple[Change, ...] = ()
+    """What became of a search trial's values while it waited."""
+
+    @property
+    def made(self) -> tuple[Change, ...]:
+        """All changes of its values so far."""
+        return (*self.trial.changes[: len(self.rungs)], *self.changes)
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """The values that it trains with now, or ended with."""
+        return self.made[-1].params if self.made else self.trial.params
 
 
 def created(trial: Trial) -> dict[str, Any]:
     """The journal's event of a trial that is about to start."""
-    return {"event": "created", "trial": asdict(trial)}
+    content = asdict(trial)
+    if not trial.changes:
+        del content["changes"]
+    return {"event": "created", "trial": content}
+
+
+def changed(record: Record, change: Change) -> dict[str, Any]:
+    """The journal's event of a waiting trial that is to go on with another's weights and other values."""
+    return {"event": "changed", "id": record.trial.id, "old": dict(record.params), **asdict(change)}
 
 
 def ended(record: Record) -> dict[str, Any]:
     """The journal's event of a trial that will not go on, or not in this session, or waits for others."""
     content = asdict(record)
-    del content["trial"]
+    del content["trial"], content["changes"]
     if not record.rungs:
         del content["rungs"]
     return {"event": "ended", "id": record.trial.id, **content}
@@ -97,11 +131,16 @@ def replay(events: Iterable[Mapping[str, Any]]) -> dict[str, Record]:
     for event in events:
         if event["event"] == "created":
             content = dict(event["trial"])
-            trial = Trial(**{**content, "phase": Phase(content["phase"])})
+            changes = tuple(Change(**change) for change in content.get("changes", ()))
+            trial = Trial(**{**content, "phase": Phase(content["phase"]), "changes": changes})
             records.setdefault(trial.id, Record(trial))
+        elif event["event"] == "changed":
+            record = records[event["id"]]
+            record.changes += (Change(event["epoch"], event["params"], event["source"]),)
         elif event["event"] == "ended" and event["id"] in records:
             # A trial that ended without a beginning was interrupted before anything of it was written.
             old = records[event["id"]]
             content = {key: value for key, value in event.items() if key not in ("event", "id", "at")}
-            records[event["id"]] = Record(old.trial, **{**content, "status": Status(content["status"])})
+            content |= {"status": Status(content["status"]), "changes": old.changes}
+            records[event["id"]] = Record(old.trial, **content)
     return records

@@ -64,11 +64,12 @@ def _fitting(arm: Arm, past: list[Past]) -> Told:
 
 
 def past_of(plan: Plan, records: Iterable[Record], metric: str) -> list[Past]:
-    """The search trials of one of our own experiments that have a result."""
+    """The search trials of one of our own experiments that have a result, of the values that they began with."""
     return [
         Past(record.trial.variant, record.metrics[metric], record.epochs, _in(plan.run_of(record.trial).model_dump()))
         for record in records
         if record.trial.phase is Phase.SEARCH and record.status.has_result and metric in record.metrics
+        if not record.changes
     ]
 
 

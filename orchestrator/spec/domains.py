@@ -191,6 +191,53 @@ Domain = Annotated[
 ]
 
 
+def snapped(domain: RangeDomain, value: float) -> Any:
+    """The domain's value that is nearest to a number."""
+    value = min(max(value, domain.low), domain.high)
+    if isinstance(domain, QUniform):
+        return round(round(value / domain.q) * domain.q, 12)
+    if isinstance(domain, QRandInt):
+        return round(value / domain.q) * domain.q
+    return round(value) if isinstance(domain, RandInt) else float(value)
+
+
+def scaled(domain: Domain, value: Any, factor: float) -> Any:
+    """A value times a factor, in the domain; of a choice, the next value in the list or the one before.
+
+    Where the nearest value is the same one, it is a step from it, if the domain goes on there.
+    """
+    up = factor > 1
+    if isinstance(domain, Choice):
+        at = domain.values.index(value) + (1 if up else -1)
+        return domain.values[min(max(at, 0), len(domain.values) - 1)]
+    found = snapped(domain, value * factor)
+    if found == value and domain.size is not None:
+        step = getattr(domain, "q", 1)
+        return snapped(domain, value + (step if up else -step))
+    return found
+
+
+def to_unit(domain: RangeDomain, value: float) -> float:
+    """Where a value lies between the ends, 0 to 1; on the scale that the domain is drawn on."""
+    low, high, value = _on_scale(domain, domain.low, domain.high, value)
+    return (value - low) / (high - low)
+
+
+def from_unit(domain: RangeDomain, share: float) -> Any:
+    """The domain's value at a place between its ends, 0 to 1: what `to_unit` gives, turned back."""
+    low, high = _on_scale(domain, domain.low, domain.high)
+    value = low + (high - low) * share
+    return snapped(domain, math.exp(value) if _is_logarithmic(domain) else value)
+
+
+def _is_logarithmic(domain: RangeDomain) -> bool:
+    return isinstance(domain, (LogUniform, LogRandInt))
+
+
+def _on_scale(domain: RangeDomain, *values: float) -> list[float]:
+    return [math.log(value) for value in values] if _is_logarithmic(domain) else [*values]
+
+
 def draw(domain: Domain, rng: random.Random) -> Any:
     """One value of the domain."""
     if isinstance(domain, Choice):

@@ -17,6 +17,7 @@ from orchestrator.spec.data import DataSpec
 from orchestrator.spec.distillation import DistillationSpec
 from orchestrator.spec.model import StudentSpec, TeacherSpec
 from orchestrator.spec.resources import BudgetSpec, ResourcesSpec
+from orchestrator.spec.schedulers import PopulationScheduler
 from orchestrator.spec.scheme import Ensemble, Mutual, SchemeSpec, SingleTeacher, TeacherAssistants
 from orchestrator.spec.search import SearchSpec
 from orchestrator.spec.tracking import TrackingSpec
@@ -192,6 +193,17 @@ class ExperimentSpec(RunSpec):
     resources: ResourcesSpec = Field(ResourcesSpec(), description="What one trial takes.")
     budget: BudgetSpec = Field(BudgetSpec(), description="When the search ends.")
     tracking: TrackingSpec = Field(TrackingSpec(), description="Where runs are recorded.")
+
+    @model_validator(mode="after")
+    def _population_of_single_workers(self) -> Self:
+        method = self.search.scheduler.method
+        if self.resources.workers[1] > 1 and isinstance(self.search.scheduler, PopulationScheduler):
+            rule = (
+                "hands checkpoints from trial to trial, which is not offered for trials that are runs of several "
+                "workers themselves: set resources.num_workers to 1, or use asha or hyperband"
+            )
+            raise broken_rule("search.scheduler.method", rule, method)
+        return self
 
     @property
     def hash(self) -> str:

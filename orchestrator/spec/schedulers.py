@@ -1,10 +1,10 @@
-"""`search.scheduler`: what ends weak trials early, within each variant."""
+"""`search.scheduler`: what ends weak trials early or gives them other values, within each variant."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, Tag
+from pydantic import Field, Tag, model_validator
 
 from orchestrator.spec.base import Section, broken_rule, told_by
 
@@ -50,12 +50,53 @@ class BOHBScheduler(BracketScheduler):
     method: Literal["bohb"]
 
 
-def _values_stay(value: Any) -> Any:
-    method = value.get("method") if isinstance(value, dict) else None
-    if method in ("pbt", "pb2"):
-        rule = "would change a trial's values in mid-training, which is not offered: use asha, hyperband or bohb"
-        raise broken_rule("method", rule, method)
-    return value
+class PopulationScheduler(Section):
+    """What schedulers share under which a variant's trials are a population that trains in step."""
+
+    perturbation_interval: int | None = Field(
+        None,
+        ge=1,
+        description="Epochs that all train before they are compared (a tenth of training.epochs if unset).",
+    )
+    quantile_fraction: float = Field(
+        0.25,
+        gt=0,
+        le=0.5,
+        description="Share of the population, from the bottom, that goes on from the weights of one of as many at the "
+        "top.",
+    )
+
+    def interval(self, epochs: int) -> int:
+        """Epochs between two comparisons of trials of so many epochs."""
+        return self.perturbation_interval or max(1, epochs // 10)
+
+
+class PBTScheduler(PopulationScheduler):
+    """Population based training: weak trials take over strong ones with perturbed values (Jaderberg et al. 2017)."""
+
+    method: Literal["pbt"]
+    resample_probability: float = Field(
+        0.25, ge=0, le=1, description="How often a value is drawn anew instead of being perturbed."
+    )
+    perturbation_factors: list[float] = Field(
+        [0.8, 1.2],
+        description="What a number is multiplied by, all equally likely; of a choice, a factor above 1 takes the next "
+        "value, one below 1 the one before.",
+    )
+
+    @model_validator(mode="after")
+    def _factors_go_both_ways(self) -> Self:
+        factors = self.perturbation_factors
+        if not factors or min(factors) <= 0 or not min(factors) < 1 < max(factors):
+            rule = "must be above 0, some below 1 and some above, so that values can fall and rise"
+            raise broken_rule("perturbation_factors", rule, factors)
+        return self
+
+
+class PB2Scheduler(PopulationScheduler):
+    """Population based bandits: as PBT, the values chosen by a model of their gain (Parker-Holder et al. 2020)."""
+
+    method: Literal["pb2"]
 
 
 SchedulerSpec = Annotated[
@@ -63,7 +104,8 @@ SchedulerSpec = Annotated[
     | Annotated[ASHAScheduler, Tag("asha")]
     | Annotated[MedianScheduler, Tag("median")]
     | Annotated[HyperBandScheduler, Tag("hyperband")]
-    | Annotated[BOHBScheduler, Tag("bohb")],
+    | Annotated[BOHBScheduler, Tag("bohb")]
+    | Annotated[PBTScheduler, Tag("pbt")]
+    | Annotated[PB2Scheduler, Tag("pb2")],
     told_by("method", "none"),
-    BeforeValidator(_values_stay),
 ]

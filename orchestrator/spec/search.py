@@ -10,17 +10,19 @@ from orchestrator import names
 from orchestrator.registry import nearest
 from orchestrator.spec.base import Section, broken_rule
 from orchestrator.spec.constraints import ConstraintText
-from orchestrator.spec.domains import Domain
+from orchestrator.spec.domains import Choice, Domain
+from orchestrator.spec.mutation import FREE, may_change
 from orchestrator.spec.samplers import BY_NAME, SamplerSection, SamplerSpec
-from orchestrator.spec.schedulers import NoScheduler, SchedulerSpec
+from orchestrator.spec.schedulers import NoScheduler, PopulationScheduler, SchedulerSpec
 
 SEARCHED_SECTIONS = ("student", "distillation", "training", "data.augmentation")
 VARIANT_SECTIONS = ("data", "teacher", "student", "scheme", "distillation", "training")
 _VARIANT_NAME = r"^[A-Za-z0-9][A-Za-z0-9+._-]*$"
 _ANY_SAMPLER = ("none", "asha", "median", "hyperband")
+_POPULATION = ("pbt", "pb2")
 GOES_WITH = {
-    "grid": _ANY_SAMPLER,
-    "random": _ANY_SAMPLER,
+    "grid": (*_ANY_SAMPLER, *_POPULATION),
+    "random": (*_ANY_SAMPLER, *_POPULATION),
     "optuna": _ANY_SAMPLER,
     "hyperopt": _ANY_SAMPLER,
     "bohb": ("bohb",),
@@ -77,7 +79,9 @@ class SearchSpec(Section):
         description="How points are drawn: grid, random, optuna, hyperopt or bohb; a section where it has options.",
     )
     scheduler: SchedulerSpec = Field(
-        NoScheduler(), description="What stops weak trials early: none, asha, median, hyperband or bohb."
+        NoScheduler(),
+        description="What stops weak trials early (asha, median, hyperband, bohb) or gives them other values (pbt, "
+        "pb2); none: nothing.",
     )
     num_samples: int | None = Field(
         None,
@@ -162,7 +166,10 @@ class SearchSpec(Section):
     def _sampler_goes_with_scheduler(self) -> Self:
         method = self.scheduler.method
         if method not in GOES_WITH[self.method]:
-            if self.method == "bohb":
+            if method in _POPULATION:
+                why = "takes values as they were drawn, and a result here is of values that changed in mid-training"
+                instead = f"{why}; sampler {self.method} would learn from it: use sampler random"
+            elif self.method == "bohb":
                 instead = "sampler bohb learns from its own scheduler's rungs: use {method: bohb}, or sampler optuna"
             else:
                 use = f"use that, or {{method: hyperband}} with {self.method}"
@@ -182,6 +189,25 @@ class SearchSpec(Section):
                             "equally many epochs: use asha, or search other fields of training"
                         )
                         raise broken_rule(f"{where}.{path}", rule, space[path].type)
+        return self
+
+    @model_validator(mode="after")
+    def _values_may_change(self) -> Self:
+        """What is searched under a population can be given to a run that goes on from another's checkpoint."""
+        if not isinstance(self.scheduler, PopulationScheduler):
+            return self
+        method = self.scheduler.method
+        for where, space in self._spaces.items():
+            for path, domain in space.items():
+                if not may_change(path):
+                    rule = (
+                        f"cannot change in mid-training, as scheduler {method} would have it; these can: {FREE}. Set "
+                        "it, compare its values as variants, or use scheduler asha or hyperband"
+                    )
+                    raise broken_rule(f"{where}.{path}", rule, domain.type)
+                if method == "pb2" and isinstance(domain, Choice):
+                    rule = "is nothing that pb2 has a model of: use a domain of numbers, or scheduler pbt"
+                    raise broken_rule(f"{where}.{path}", rule, domain.type)
         return self
 
     @model_validator(mode="after")

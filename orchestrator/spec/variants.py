@@ -21,6 +21,7 @@ from orchestrator.spec.domains import Choice, Domain, draw
 from orchestrator.spec.experiment import ExperimentSpec, RunSpec, assign
 from orchestrator.spec.problems import NOT_A_LIST, Lines, line_of, problems_of
 from orchestrator.spec.samplers import OptunaSampler
+from orchestrator.spec.schedulers import PopulationScheduler
 from orchestrator.spec.search import SEARCHED_SECTIONS, VARIANT_SECTIONS, SearchSpec, VariantSpec
 
 DEFAULT_VARIANT = "default"
@@ -146,6 +147,7 @@ def check_search(spec: ExperimentSpec, lines: Lines) -> list[Problem]:
         if spec.search.method == "grid" and variant.space:
             found += _check_grid(variant, arm, spec.search)
         found += _check_sampler(variant, spec.search)
+        found += _check_population(variant, spec.search)
         found += _check_space(variant, arm, tree, misfits, repair=spec.search.method != "grid")
     found += _told(misfits, checked)
     found += _idle(spec, checked)
@@ -224,6 +226,24 @@ def _check_sampler(variant: Variant, search: SearchSpec) -> list[Problem]:
         rule = f"needs two or more numbers to search, and variant {variant.name!r} has {numbers}"
         return [Problem("search.sampler.algorithm", rule, "cmaes", True, hint="use tpe or gp, or add a number")]
     return []
+
+
+def _check_population(variant: Variant, search: SearchSpec) -> list[Problem]:
+    """Refuse a population that is never compared."""
+    scheduler, epochs = search.scheduler, variant.run.training.epochs
+    if not isinstance(scheduler, PopulationScheduler) or not variant.space:
+        return []
+    found = []
+    if (interval := scheduler.interval(epochs)) >= epochs:
+        rule = f"must be below training.epochs ({epochs}) of variant {variant.name!r}, or nothing is ever compared"
+        found.append(Problem("search.scheduler.perturbation_interval", rule, interval, True))
+    points = math.prod(domain.size or 0 for domain in variant.space.values()) if search.method == "grid" else 1
+    if points * search.samples < 2:
+        rule = (
+            f"must give variant {variant.name!r} two trials or more: {scheduler.method} compares them with each other"
+        )
+        found.append(Problem("search.num_samples", rule, search.samples, True))
+    return found
 
 
 def _check_space(

@@ -16,7 +16,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from orchestrator.errors import OrchestratorError, UsageError
+from orchestrator.errors import CheckpointError, OrchestratorError, UsageError
 from orchestrator.registry import nearest
 from orchestrator.search.trials import Record, replay
 from orchestrator.spec.experiment import ExperimentSpec
@@ -279,14 +279,37 @@ class TrialFolder:
         return self._logs[0].read()
 
     def temperatures(self) -> list[dict[str, Any]]:
-        """The histogram of temperatures of each epoch, under "epoch" and "counts"."""
+        """The histogram of temperatures of each epoch, under "epoch", "counts" and "bounds"."""
         return self._logs[1].read()
 
     def add_metrics(self, epoch: int, metrics: Mapping[str, float]) -> None:
         self._logs[0].add({"epoch": epoch, **metrics})
 
-    def add_temperatures(self, epoch: int, counts: Sequence[int]) -> None:
-        self._logs[1].add({"epoch": epoch, "counts": list(counts)})
+    def add_temperatures(self, epoch: int, counts: Sequence[int], bounds: tuple[float, float]) -> None:
+        """Keep an epoch's samples by temperature, in bins of equal width between the bounds."""
+        self._logs[1].add({"epoch": epoch, "counts": list(counts), "bounds": list(bounds)})
+
+    def take_checkpoints(self, other: TrialFolder) -> None:
+        """Have another trial's checkpoints in place of the own ones, all of them or none.
+
+        Raises `CheckpointError` where it has none.
+        """
+        found = sorted(other.checkpoints.glob("checkpoint-*.pt"))
+        if not found:
+            raise CheckpointError(f"{other.checkpoints}: there is no checkpoint", hint="start over with --fresh")
+        taken = self.path / "checkpoints.taken"
+        shutil.rmtree(taken, ignore_errors=True)
+        taken.mkdir(parents=True)
+        for path in found:
+            try:
+                # A checkpoint is never written to again, so that two names may stand for it.
+                (taken / path.name).hardlink_to(path)
+            except OSError:
+                _to_disk(shutil.copyfile(path, taken / path.name))
+        _to_disk(taken)
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+        taken.rename(self.checkpoints)
+        _to_disk(self.path)
 
     def rewind(self, epoch: int) -> None:
         """Forget what was logged after this epoch, before training goes on from its checkpoint."""
@@ -313,6 +336,15 @@ class EpochLog:
         if self._path.exists():
             kept = [entry for entry in self.read() if entry["epoch"] <= epoch]
             write_atomically(self._path, "".join(json.dumps(entry) + "\n" for entry in kept))
+
+
+def _to_disk(path: Path) -> None:
+    """Wait until a file's content, or a folder's names, are on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_atomically(path: Path, text: str) -> None:

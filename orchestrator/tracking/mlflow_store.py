@@ -140,6 +140,7 @@ class StoredTrial:
 def search_trials(uri: str, experiment: str, metric: str, besides: str) -> list[StoredTrial] | None:
     """The search trials of an MLflow experiment, oldest first, without our own `besides`'; None if there is none such.
 
+    Those whose values may have changed in mid-training are not among them.
     Raises `TrackingError` where MLflow cannot be asked.
     """
     experiment_id = find_experiment(uri, experiment)
@@ -151,7 +152,10 @@ def search_trials(uri: str, experiment: str, metric: str, besides: str) -> list[
         runs = search(client, experiment_id, f"tags.`{names.TAG_PREFIX}phase` = 'search'")
         for run in sorted(runs, key=lambda run: (run.info.start_time, run.info.run_name)):
             tags, has_result = run.data.tags, run.data.tags.get(STATUS_TAG) in (Status.FINISHED, Status.STOPPED)
-            if has_result and metric in run.data.metrics and tags.get(f"{names.TAG_PREFIX}experiment") != besides:
+            changing = any(name.startswith(names.value_metric("")) for name in run.data.metrics)
+            if tags.get(f"{names.TAG_PREFIX}experiment") == besides or changing:
+                continue
+            if has_result and metric in run.data.metrics:
                 last = max(client.get_metric_history(run.info.run_id, metric), key=lambda point: point.step)
                 variant = tags.get(f"{names.TAG_PREFIX}variant", "")
                 found.append(StoredTrial(variant, dict(run.data.params), last.value, last.step))

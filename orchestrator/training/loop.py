@@ -230,13 +230,19 @@ class TrainingRun:
         )
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continue from a `state`; raises `CheckpointError` when it is not of a run like this one."""
+        """Continue from a `state`; raises `CheckpointError` when it is not of a run like this one.
+
+        The optimizer's momentum and its like are the state's; its settings, such as weight decay, stay this run's.
+        """
+        settings = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
         try:
             self.student.load_state_dict(state["student"])
             self._connectors.load_state_dict(state["features"])
             self._peers.load_state_dict(state["peers"])
             # The optimizer would otherwise go on writing into the caller's tensors.
             self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
+            for group, own in zip(self.optimizer.param_groups, settings, strict=True):
+                group.update(own)
             self.epoch, self.best = state["epoch"], state["best"]
         except (KeyError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"{self.trial}: the checkpoint does not fit the run: {error}") from error

@@ -25,9 +25,25 @@ def test_the_table_of_classes() -> None:
 
 
 def test_the_table_of_temperatures() -> None:
-    epochs = [{"epoch": 3, "counts": [1, 0, 2, 5]}, {"epoch": 4, "counts": [0, 8, 0, 0]}]
-    assert rows(temperature_table(epochs, (2, 12))) == [
+    bounds = [2.0, 12.0]
+    epochs = [
+        {"epoch": 3, "counts": [1, 0, 2, 5], "bounds": bounds},
+        {"epoch": 4, "counts": [0, 8, 0, 0], "bounds": bounds},
+    ]
+    assert rows(temperature_table(epochs)) == [
         ["epoch", "2", "4.5", "7", "9.5"],
         ["3", "1", "0", "2", "5"],
         ["4", "0", "8", "0", "0"],
+    ]
+
+
+def test_temperatures_whose_bounds_changed_are_told_with_them() -> None:
+    epochs = [
+        {"epoch": 1, "counts": [1, 0, 2, 5], "bounds": [2.0, 12.0]},
+        {"epoch": 2, "counts": [0, 8, 0, 0], "bounds": [2.0, 10.0]},
+    ]
+    assert rows(temperature_table(epochs)) == [
+        ["epoch", "min", "max", "0", "0.25", "0.5", "0.75"],
+        ["1", "2.0", "12.0", "1", "0", "2", "5"],
+        ["2", "2.0", "10.0", "0", "8", "0", "0"],
     ]

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import ray
+from safetensors.torch import load_file
 
 from orchestrator import load_spec
 from orchestrator.execution.cluster import quiet_settings
@@ -43,6 +44,19 @@ SPEC: dict[str, Any] = {
 }
 BRACKETS = {"training.epochs": 4, "search.num_samples": 9}
 HYPERBAND = BRACKETS | {"search.sampler": "random", "search.scheduler": {"method": "hyperband", "reduction_factor": 2}}
+
+
+NUMBERS = {
+    LR: {"type": "loguniform", "low": 0.001, "high": 0.1},
+    "training.optimizer.momentum": {"type": "uniform", "low": 0.5, "high": 0.95},
+}
+POPULATION = {
+    "training.epochs": 6,
+    "search.num_samples": 4,
+    "search.final_seeds": 1,
+    "search.sampler": "random",
+    "search.space": NUMBERS,
+}
 
 
 class Notes(Watcher):
@@ -137,6 +151,11 @@ def of_trials(folder: ExperimentFolder) -> dict[str, Any]:
     }
 
 
+def weights(path: Path) -> dict[str, bytes]:
+    """Tensors of a file; the metadata beside them have no order."""
+    return {name: tensor.numpy().tobytes() for name, tensor in load_file(path).items()}
+
+
 def test_hyperband_that_is_killed_ends_as_one_that_is_not(home: Home, shell: Shell) -> None:
     records = run(home, "hyperband", at_once=2, **HYPERBAND)
     check_brackets(records)
@@ -154,3 +173,59 @@ def test_hyperband_that_is_killed_ends_as_one_that_is_not(home: Home, shell: She
     done = shell.run("run", path)
     assert done.returncode == 0, done.stdout
     assert of_trials(folder) == of_trials(whole)
+
+
+@pytest.mark.parametrize("method", ["pbt", "pb2"])
+def test_a_population_and_the_replay_of_its_winner(home: Home, method: str) -> None:
+    tracker = MemoryTracker()
+    spec = load_spec(
+        assign(SPEC, {"name": method, **POPULATION, "search.scheduler": {"method": method, "perturbation_interval": 2}})
+    )
+    found = run_experiment(spec, home, tracker=tracker)
+    folder = home.find(method)
+    records = folder.records()
+    assert statuses(records) == {Status.FINISHED: 5}
+    members = [r for r in records.values() if r.trial.phase is Phase.SEARCH]
+    events = [event for event in folder.journal.read() if event["event"] == "changed"]
+    assert [event["epoch"] for event in events] == [2, 4]
+    changing = [r for r in members if r.changes]
+    for record in changing:
+        epochs = folder.trial(record.trial.id).metrics()
+        assert [epoch["epoch"] for epoch in epochs] == [1, 2, 3, 4, 5, 6]
+        for change in record.changes:
+            after = epochs[change.epoch]
+            assert after[f"params/{LR}"] == pytest.approx(change.params[LR])
+            assert after["optimizer/lr"] == pytest.approx(change.params[LR])
+        run = tracker.runs[record.trial.id]
+        assert run.info.params[LR] == record.trial.params[LR]
+        assert [e[f"params/{LR}"] for e in run.epochs] == [e[f"params/{LR}"] for e in epochs]
+        assert len(json.loads(run.info.artifacts["values.json"])) == 1 + len(record.changes)
+    (variant,) = found.variants
+    final = records["default-final-1"]
+    assert (final.trial.params, final.trial.changes) == (variant.first, variant.changes)
+    rates = [epoch[f"params/{LR}"] for epoch in folder.trial(final.trial.id).metrics()]
+    expected = [variant.first[LR]] * 6
+    for change in variant.changes:
+        expected[change.epoch :] = [change.params[LR]] * (6 - change.epoch)
+    assert rates == pytest.approx(expected)
+    assert "test/acc1" in final.metrics
+    assert not any(folder.trial(id).checkpoints.exists() for id in records)
+
+
+def test_a_population_that_is_killed_ends_as_one_that_is_not(home: Home, shell: Shell) -> None:
+    changes = POPULATION | {"search.scheduler": {"method": "pbt", "perturbation_interval": 1}}
+    run(home, "killed-pbt", at_once=2, **changes)
+    whole = home.find("killed-pbt")
+    path = shell.folder / "spec.yaml"
+    path.write_text((whole.path / "spec.yaml").read_text())
+    process = shell.start("run", path)
+    folder = ExperimentFolder(shell.home / "experiments" / whole.id)
+    shell.wait_until(lambda: any(r.changes for r in folder.records().values()), process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    done = shell.run("run", path)
+    assert done.returncode == 0, done.stdout
+    assert of_trials(folder) == of_trials(whole)
+    assert {id: r.changes for id, r in folder.records().items()} == {id: r.changes for id, r in whole.records().items()}
+    final = folder.trial("default-final-1").weights
+    assert weights(final) == weights(whole.trial("default-final-1").weights)

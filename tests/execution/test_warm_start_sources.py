@@ -108,6 +108,10 @@ def test_an_mlflow_experiment_is_read_once_and_then_the_journal(home: Home, tmp_
             value = record.metrics["val/acc1"] - (4 - epoch)
             tracker.log(run.key, {"epoch": epoch, "val/acc1": value, names.EPOCH_TIME: 1.0})
         tracker.end(run.key, Status.FINISHED)
+    # The values of a population's trial may have changed.
+    tracker.start(RunInfo("changing", "changing", params=run.params, tags=run.tags))
+    tracker.log("changing", {"epoch": 1, "val/acc1": 99.0, names.value_metric(RATE): 0.1, names.EPOCH_TIME: 1.0})
+    tracker.end("changing", Status.FINISHED)
     assert tracker.close(Status.FINISHED) == []
     spec = later({"mlflow": "runs", "uri": uri})
     found = told(home, spec)

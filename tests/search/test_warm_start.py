@@ -6,7 +6,7 @@ from typing import Any
 from fake_runs import LR, formula, plan_of
 
 from orchestrator.search.plan import Plan
-from orchestrator.search.trials import Phase, Record, Status, Trial
+from orchestrator.search.trials import Change, Phase, Record, Status, Trial
 from orchestrator.search.warm_start import MISSING, chosen, past_of, recorded, replayed, selected
 from orchestrator.spec.domains import Choice
 
@@ -46,6 +46,14 @@ def test_only_search_trials_with_a_result_count() -> None:
     found = told(plan_of({"search.space": {RATE: LR}}), earlier, records)["default"]
     assert [t.value for t in found.trials] == [records[1].metrics["val/acc1"], records[3].metrics["val/acc1"]]
     assert found.left_out == 0
+
+
+def test_trials_whose_values_changed_in_mid_training_tell_nothing() -> None:
+    earlier = plan_of(EARLIER)
+    records = records_of(earlier, [0.02, 0.03])
+    records[0].changes = (Change(2, {RATE: 0.04}, records[1].trial.id),)
+    found = told(plan_of({"search.space": {RATE: LR}}), earlier, records)["default"]
+    assert [dict(t.params) for t in found.trials] == [{RATE: 0.03}]
 
 
 def test_a_field_that_was_not_searched_counts_with_its_value() -> None:

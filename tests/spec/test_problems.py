@@ -80,7 +80,7 @@ student: {model: resnet8}
             "search:\n  scheduler:\n    method: ashaa\n",
             "search.scheduler.method",
             7,
-            "must be one of 'none', 'asha', 'median', 'hyperband', 'bohb'",
+            "must be one of 'none', 'asha', 'median', 'hyperband', 'bohb', 'pbt', 'pb2'",
             "did you mean 'asha'?",
         ),
         (
@@ -132,7 +132,7 @@ student: {model: resnet8}
             "search:\n  scheduler: {method: foo, grace_period: 3}\n",
             "search.scheduler.method",
             6,
-            "must be one of 'none', 'asha', 'median', 'hyperband', 'bohb'",
+            "must be one of 'none', 'asha', 'median', 'hyperband', 'bohb', 'pbt', 'pb2'",
             None,
         ),
     ],

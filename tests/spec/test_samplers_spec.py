@@ -14,6 +14,9 @@ from orchestrator.spec.search import GOES_WITH
 DOCS = Path(__file__).parents[2] / "docs" / "search.md"
 RATE = "training.optimizer.lr"
 NUMBERS = {RATE: LR, "distillation.kd_weight": uniform(0.1, 1)}
+PBT, PB2 = {"scheduler": {"method": "pbt"}}, {"scheduler": {"method": "pb2"}}
+NORM, METHOD = "variants.a.space.student.norm", "training.optimizer.method"
+FACTORS, INTERVAL = "scheduler.perturbation_factors", "scheduler.perturbation_interval"
 ALGORITHMS = ("tpe", "gp", "cmaes", "nsgaii")
 
 
@@ -73,8 +76,23 @@ def test_how_a_sampler_is_called() -> None:
         ({"sampler": {"method": "ax"}}, "sampler.method", "'grid', 'random', 'optuna', 'hyperopt', 'bohb'"),
         ({"sampler": "ax"}, "sampler", "'grid', 'random', 'optuna', 'hyperopt' or 'bohb'"),
         ({"sampler": {"algorithm": "cmaes"}, "space": {RATE: LR}}, "sampler.algorithm", "needs two or more numbers"),
-        ({"scheduler": {"method": "pbt"}}, "scheduler.method", "use asha, hyperband or bohb"),
-        ({"scheduler": {"method": "pb2"}}, "scheduler.method", "not offered"),
+        ({"sampler": "optuna", "scheduler": {"method": "pbt"}}, "scheduler.method", "use sampler random"),
+        ({"sampler": "hyperopt", "scheduler": {"method": "pb2"}}, "scheduler.method", "use sampler random"),
+        (PBT | {"space": {"training.batch_size": choice(32, 64)}}, "space.training.batch_size", "cannot change in mid"),
+        (PBT | {"variants": {"a": {"space": {"student.norm": choice("batch", "group")}}}}, NORM, "compare its values"),
+        (
+            PBT | {"space": {"training.optimizer.method": choice("sgd", "adamw")}},
+            f"space.{METHOD}",
+            "optimizer's numbers",
+        ),
+        (PBT | {"space": {"distillation": choice({"kd_weight": 0.5})}}, "space.distillation", "use scheduler asha"),
+        (PB2 | {"space": {RATE: choice(0.1, 0.2)}}, f"space.{RATE}", "use a domain of numbers, or scheduler pbt"),
+        (PBT | {"num_samples": 1}, "num_samples", "two trials or more"),
+        (PBT | {"sampler": "grid", "space": {RATE: choice(0.1)}}, "num_samples", "two trials or more"),
+        ({"scheduler": {"method": "pbt", "quantile_fraction": 0.6}}, "scheduler.quantile_fraction", "<= 0.5"),
+        ({"scheduler": {"method": "pbt", "perturbation_factors": [1.2]}}, FACTORS, "some below 1 and some above"),
+        ({"scheduler": {"method": "pbt", "perturbation_interval": 10}}, INTERVAL, "must be below training.epochs (10)"),
+        ({"scheduler": {"method": "pb2", "resample_probability": 0}}, "scheduler.resample_probability", "unknown key"),
         ({"sampler": "bohb"}, "scheduler.method", "use {method: bohb}, or sampler optuna"),
         ({"sampler": "bohb", "scheduler": {"method": "asha"}}, "scheduler.method", "use {method: bohb}"),
         ({"sampler": "optuna", "scheduler": {"method": "bohb"}}, "scheduler.method", "{method: hyperband} with optuna"),
@@ -102,6 +120,33 @@ def test_what_does_not_work_is_refused_with_what_to_use(search: dict[str, Any], 
     problems = refused(**({"space": NUMBERS} | search))
     assert [problem.path for problem in problems] == [f"search.{path}"]
     assert words in str(problems[0])
+
+
+def test_what_a_run_can_take_in_mid_training_may_be_searched_by_a_population() -> None:
+    features = [{"method": "fitnet"}]
+    space = {
+        "training.optimizer.weight_decay": uniform(0, 0.01),
+        "training.schedule": choice({"method": "step"}, {"method": "cosine"}),
+        "training.gradient_clip": uniform(1, 5),
+        "distillation.ce_weight": uniform(0.1, 1),
+        "distillation.temperature.max": uniform(5, 16),
+        "distillation.adjustment": choice({"rule": "none"}, {"rule": "probability_shift"}),
+        "distillation.features.0.weight": uniform(0.1, 10),
+    }
+    spec = load_spec(
+        BASE | {"search": {"sampler": "random", "space": space, **PBT}}, {"distillation.features": features}
+    )
+    assert spec.search.scheduler.interval(240) == 24
+    assert spec.search.scheduler.interval(5) == 1
+
+
+def test_a_population_is_of_trials_of_one_worker() -> None:
+    spec = BASE | {"search": {"sampler": "random", "space": NUMBERS, **PBT}}
+    for workers in (2, [1, 2]):
+        with pytest.raises(
+            Exception, match=r"search.scheduler.method: 'pbt' hands checkpoints .* use asha or hyperband"
+        ):
+            load_spec(spec, {"resources.num_workers": workers})
 
 
 def test_a_line_of_the_file_is_named(tmp_path: Path) -> None:
@@ -132,7 +177,7 @@ def test_the_documentations_table_is_what_validate_says() -> None:
     shown = table(DOCS.read_text())
     assert set(shown) == set(GOES_WITH)
     for sampler, row in shown.items():
-        space = {RATE: choice(0.1, 0.2)} if sampler == "grid" else NUMBERS
+        space = {RATE: {"type": "quniform", "low": 0.1, "high": 0.2, "q": 0.05}} if sampler == "grid" else NUMBERS
         for scheduler, works in row.items():
             search = {"sampler": sampler, "scheduler": {"method": scheduler}, "space": space}
             if works:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.errors import OrchestratorError, UsageError
+from orchestrator.errors import CheckpointError, OrchestratorError, UsageError
 from orchestrator.search.trials import Phase, Record, Status, Trial, created, ended
 from orchestrator.spec import ExperimentSpec, load_spec
 from orchestrator.spec.loading import to_yaml
@@ -304,6 +304,28 @@ def test_rewinding_forgets_what_came_after(trial: TrialFolder, epoch: int) -> No
 
 
 # Files
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_checkpoints_of_another_trial_take_the_place_of_the_own_ones(
+    trial: TrialFolder, monkeypatch, links: bool
+) -> None:
+    other = TrialFolder(trial.path.with_name("other"))
+    for folder, names in ((trial, "16"), (other, "23")):
+        folder.checkpoints.mkdir(parents=True)
+        for name in names:
+            (folder.checkpoints / f"checkpoint-0000000{name}.pt").write_text(f"{folder.path.name} {name}")
+    if not links:
+        monkeypatch.setattr(Path, "hardlink_to", lambda self, target: os.link("/nowhere", self))
+    for _ in range(2):
+        trial.take_checkpoints(other)
+        found = {path.name[-4]: path.read_text() for path in trial.checkpoints.iterdir()}
+        assert found == {"2": "other 2", "3": "other 3"}
+    shutil.rmtree(other.checkpoints)
+    assert {path.read_text() for path in trial.checkpoints.iterdir()} == {"other 2", "other 3"}
+    with pytest.raises(CheckpointError, match="there is no checkpoint"):
+        trial.take_checkpoints(other)
+    assert len(list(trial.checkpoints.iterdir())) == 2
 
 
 def test_writing_replaces_the_whole_file_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
