@@ -71,7 +71,7 @@ class Side:
             "training images": str(run.data.train_samples or "all"),
             "teacher": ", ".join(_source(s.model.model, s.key, s.checkpoint) for s in self.arm.sources) or UNKNOWN,
             "search trials": str(ended),
-            "chosen by": spec.search.metric,
+            "chosen by": ", ".join(spec.search.objectives),
             "epochs": str(self.arm.max_epochs),
             "final seeds": _seeds(sorted(self.variant.by_seed)),
             "code": _versions(self.entry.environments, ("distillation-orchestrator", "git_commit")),
@@ -200,7 +200,7 @@ class Across:
         found = {comparison.variant: comparison for comparison in self.comparisons}
         return [
             {
-                **rows.variant_row(side.variant, found.get(name), side.entry.spec.search.metric),
+                **rows.variant_row(side.variant, found.get(name), side.entry.spec.search.first_metric),
                 "variant": name,
             }
             for name, side in self.sides.items()

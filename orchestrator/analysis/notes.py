@@ -107,7 +107,7 @@ def _validation(arm: VariantResult) -> float | None:
 
 def _final_runs(results: Results, state: State) -> list[str]:
     search = results.spec.search
-    planned, metric = search.final_seeds, search.metric
+    planned, metric = search.final_seeds, search.first_metric
     ran = sorted({len(arm.finals) for arm in results.variants})
     lines = []
     if planned == 0:

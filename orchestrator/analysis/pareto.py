@@ -30,8 +30,7 @@ class Objective(NamedTuple):
 
     def of(self, record: Record) -> float | None:
         """The run's value; None where it has none."""
-        own: dict[str, float] = {"epochs": record.epochs, "seconds": record.seconds}
-        return {**own, **record.described, **record.metrics}.get(self.name)
+        return record.value(self.name)
 
 
 _LARGER = [f"{part}/acc1" for part in ("train", "val", "test")] + [names.TRAIN_AGREEMENT, names.THROUGHPUT]

@@ -13,8 +13,8 @@ from orchestrator.analysis import pareto, rows
 from orchestrator.analysis.comparisons import Comparison, compared, corrected, references, verdict
 from orchestrator.analysis.formats import format_changes
 from orchestrator.analysis.statistics import Summary, summarise
-from orchestrator.search.agenda import best_record
 from orchestrator.search.population import lineage
+from orchestrator.search.ranking import best_record
 from orchestrator.search.trials import Change, Phase, Record, Status
 from orchestrator.spec.experiment import ExperimentSpec
 from orchestrator.spec.variants import variant_specs
@@ -98,12 +98,19 @@ class Results:
     def front(self, listed: str | None = None) -> pareto.Front | None:
         """The Pareto front over the objectives, listed with commas: of variants over their final seeds, or of trials.
 
-        It is of variants where an objective is measured on test images, else of search trials. Without a list, test
-        accuracy is weighed against size where students differ in size; None where they do not.
+        It is of variants, and of what else final runs repeat, where an objective is measured on test images, else of
+        search trials. Without a list, the search's own metrics are weighed where it has several, on test images where
+        several configurations were tested; else test accuracy against size where students differ in size, and None
+        where they do not.
         Raises `UsageError` for what is no objective, or for fewer than two.
         """
         if listed is not None:
             return self._front(pareto.objectives(listed))
+        search = self.spec.search
+        if len(search.objectives) > 1:
+            tested = search.final_seeds and search.final_configs > 1
+            wanted = [name.replace("val/", pareto.TEST) if tested else name for name in search.objectives]
+            return self._front([pareto.OBJECTIVES[name] for name in wanted])
         accuracy = names.TEST_ACC1 if self.spec.search.final_seeds else names.VAL_ACC1
         found = self._front([pareto.OBJECTIVES[name] for name in (accuracy, pareto.PARAMETERS, pareto.MULTIPLY_ADDS)])
         return found if len({p.candidate.mean(found.objectives[1]) for p in found.placed}) > 1 else None
@@ -111,7 +118,11 @@ class Results:
     def runs(self, wanted: Sequence[pareto.Objective]) -> dict[str, Sequence[Record]]:
         """The runs that have values of the objectives, by what they are runs of."""
         if any(objective.name.startswith(pareto.TEST) for objective in wanted):
-            return {variant.name: variant.finals for variant in self.variants}
+            further: dict[str, list[Record]] = {}
+            for record in self.records:
+                if record.trial.repeats is not None and record.status is Status.FINISHED:
+                    further.setdefault(record.trial.repeats, []).append(record)
+            return {**{variant.name: variant.finals for variant in self.variants}, **further}
         trials = [r for r in self.records if r.trial.phase is Phase.SEARCH and r.status.has_result]
         return {record.trial.id: [record] for record in trials}
 
@@ -137,9 +148,9 @@ class Results:
                 if variant.test.sd is not None:
                     metrics[f"{variant.name}/test_acc1_sd"] = variant.test.sd
             if variant.best is not None:
-                metrics[f"{variant.name}/best_{self.spec.search.metric.replace('/', '_')}"] = variant.best.metrics[
-                    self.spec.search.metric
-                ]
+                metrics[f"{variant.name}/best_{self.spec.search.first_metric.replace('/', '_')}"] = (
+                    variant.best.metrics[self.spec.search.first_metric]
+                )
         for comparison in self.comparisons:
             if comparison.difference and comparison.p_holm is not None:
                 metrics[f"{comparison.variant}/difference_to_reference"] = comparison.difference.mean
@@ -169,7 +180,8 @@ class Results:
         """A flat mapping for each variant: its accuracies, its comparison with its reference, its winning values."""
         found = {comparison.variant: comparison for comparison in self.comparisons}
         return [
-            rows.variant_row(variant, found.get(variant.name), self.spec.search.metric) for variant in self.variants
+            rows.variant_row(variant, found.get(variant.name), self.spec.search.first_metric)
+            for variant in self.variants
         ]
 
     def trial_rows(self) -> list[dict[str, Any]]:
@@ -199,7 +211,8 @@ class Results:
     def _variant(self, name: str) -> VariantResult:
         mine = [record for record in self.records if record.trial.variant == name]
         search = [record for record in mine if record.trial.phase is Phase.SEARCH]
-        finals = [r for r in mine if r.trial.phase is Phase.FINAL and r.status is Status.FINISHED]
+        own = [r for r in mine if r.trial.phase is Phase.FINAL and r.trial.repeats is None]
+        finals = [record for record in own if record.status is Status.FINISHED]
         counts = {status: sum(record.status is status for record in search) for status in Status}
         best = best_record(search, self.spec.search)
         by_id = {record.trial.id: record for record in search}

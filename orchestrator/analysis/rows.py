@@ -46,6 +46,7 @@ def trial_dict(record: Record) -> dict[str, Any]:
         "reason": record.reason,
         "epochs": record.epochs,
         "seconds": round(record.seconds, 3),
+        **({"repeats": trial.repeats} if trial.repeats else {}),
         "params": dict(record.params),
         **({"schedule": schedule(trial.params, record.made)} if record.made else {}),
         "metrics": record.metrics,
@@ -137,7 +138,7 @@ def about(comparisons: Sequence[Comparison]) -> str:
 
 def markdown(results: Results, objectives: str | None = None) -> str:
     """The comparison as Markdown, and what it shows."""
-    seeds, metric = results.spec.search.final_seeds, results.spec.search.metric
+    seeds, metric = results.spec.search.final_seeds, results.spec.search.first_metric
     runs = f"{seeds} fresh seed{'s' if seeds > 1 else ''}"
     told = (
         f"test accuracy (%) over {runs} of each variant's best configuration by {metric}."

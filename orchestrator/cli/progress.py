@@ -283,7 +283,7 @@ class Drawing(View):
         table = Table(box=None, pad_edge=False, header_style="dim")
         if plan is None or results is None:
             return table
-        metric = plan.spec.search.metric
+        metric = plan.spec.search.first_metric
         for column in ("variant", "search", f"best\n{metric}", "test acc1", "best values"):
             # Where there is little room, the values are cut off first.
             table.add_column(column, no_wrap=column != "best values", vertical="top")

@@ -22,6 +22,7 @@ from orchestrator.search.teachers import TeacherRun
 from orchestrator.spec import ExperimentSpec, load_spec
 from orchestrator.spec.model import ModelSpec
 from orchestrator.spec.schedulers import BracketScheduler, PopulationScheduler
+from orchestrator.spec.search import SearchSpec
 from orchestrator.store.home import Home
 
 
@@ -80,14 +81,15 @@ def _print_plan(plan: Plan, logits: LogitPlan, home: Home, console: Console) -> 
         console.print(f"with {text}")
     console.print(
         f"Stage 1: {plan.search_trials} search trials ({spec.search.drawing} sampler, "
-        f"{spec.search.scheduler.method} scheduler), chosen by {spec.search.metric} ({spec.search.mode})"
+        f"{spec.search.scheduler.method} scheduler), chosen by {_metrics(spec.search)}"
     )
     for line in _order(plan):
         console.print(line, markup=False)
     seeds = spec.search.final_seeds
     fresh = f"{seeds} fresh seed{'s' if seeds > 1 else ''}"
+    best = f"{spec.search.final_configs} best" if spec.search.final_configs > 1 else "best"
     console.print(
-        f"Stage 2: {plan.final_trials} final runs: each variant's best on {fresh}, tested once"
+        f"Stage 2: {plan.final_trials} final runs: each variant's {best} on {fresh}, tested once"
         if seeds
         else "Stage 2: no final runs, as search.final_seeds is 0"
     )
@@ -112,6 +114,12 @@ def _print_plan(plan: Plan, logits: LogitPlan, home: Home, console: Console) -> 
         f"this machine has {machine.cpus:g} CPUs and {machine.gpus:g} GPUs: "
         f"{concurrent} trial{'s' if concurrent > 1 else ''} at once"
     )
+
+
+def _metrics(search: SearchSpec) -> str:
+    """What configurations are chosen by, and how it is wanted."""
+    named = (f"{metric} ({'max' if sign > 0 else 'min'})" for metric, sign in search.objectives.items())
+    return ", then ".join(named)
 
 
 def _order(plan: Plan) -> list[str]:

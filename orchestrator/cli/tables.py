@@ -40,7 +40,7 @@ def table_of(*columns: str, text: Collection[str] = (), folded: Collection[str] 
 
 def print_trials(results: Results, console: Console) -> None:
     """One row a trial."""
-    metrics = (results.spec.search.metric, names.TEST_ACC1)
+    metrics = (results.spec.search.first_metric, names.TEST_ACC1)
     narrow = console.width < NARROW
     if narrow:
         table = table_of("trial, values", "status", "epochs", *metrics, text=("status",), folded=("trial, values",))
@@ -88,7 +88,7 @@ def print_comparison(
 def print_variants(arms: Sequence[tuple[str, VariantResult, SearchSpec]], console: Console) -> None:
     """One row a variant, by its name: accuracy over fresh seeds, and the values that won."""
     narrow, planned = console.width < NARROW, any(search.final_seeds for _, _, search in arms)
-    metrics = {search.metric for _, _, search in arms}
+    metrics = {search.first_metric for _, _, search in arms}
     metric = metrics.pop() if len(metrics) == 1 else "value"
     tested = ("n", "test acc1 %", "95% interval") if planned else ()
     best = f"best\n{metric}" if narrow else f"best {metric}"
@@ -102,7 +102,7 @@ def print_variants(arms: Sequence[tuple[str, VariantResult, SearchSpec]], consol
             f"[bold]{arm.test}[/]" if arm.test else "-",
             format_interval(arm.test.interval if arm.test else None),
         ]
-        value = format_number(arm.best.metrics.get(search.metric) if arm.best else None)
+        value = format_number(arm.best.metrics.get(search.first_metric) if arm.best else None)
         won = (str(sum(arm.statuses.values())), escape(arm.chosen))
         table.add_row(escape(name), *cells[: len(tested)], value, *(() if narrow else won))
         winners.add_row(escape(name), *won)

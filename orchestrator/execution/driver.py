@@ -151,7 +151,7 @@ class Driver:
         others = "others of its population" if self.plan.changing(record.trial) else "others of its bracket"
         others = "other values" if record.trial.changes else others
         record.reason = f"waits after epoch {record.epochs} for {others}"
-        record.rungs = [*record.rungs, record.metrics[self.plan.spec.search.metric]]
+        record.rungs = [*record.rungs, record.metrics[self.plan.spec.search.first_metric]]
         self._close(record)
 
     def _settle(self) -> None:

@@ -83,7 +83,7 @@ def variant_schedulers(search: SearchSpec, arms: Iterable[Arm]) -> dict[str, Tri
         return {
             arm.name: _MedianRule(
                 time_attr="epoch",
-                metric=search.metric,
+                metric=search.first_metric,
                 mode=search.mode,
                 grace_period=chosen.grace_period,
                 min_samples_required=chosen.min_trials,
@@ -97,7 +97,7 @@ def variant_schedulers(search: SearchSpec, arms: Iterable[Arm]) -> dict[str, Tri
     return {
         arm.name: AsyncHyperBandScheduler(
             time_attr="epoch",
-            metric=search.metric,
+            metric=search.first_metric,
             mode=search.mode,
             max_t=max(arm.max_epochs, chosen.grace_period + 1),
             grace_period=chosen.grace_period,

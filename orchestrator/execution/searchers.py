@@ -18,8 +18,21 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
 METRIC = "value"
-Results = Sequence[tuple[Mapping[str, Any], Sequence[tuple[int, float]]]]
+Value = float | tuple[float, ...]
+"""The search's metric, or each of several."""
+Results = Sequence[tuple[Mapping[str, Any], Sequence[tuple[int, Value]]]]
 """Points, and for each the metric after so many epochs, the last ones last."""
+
+
+def result_of(value: Value) -> dict[str, float]:
+    """What a searcher is told."""
+    if not isinstance(value, tuple):
+        return {METRIC: value}
+    return dict(zip(_several(len(value)), value, strict=True))
+
+
+def _several(count: int) -> list[str]:
+    return [f"{METRIC}-{number}" for number in range(count)]
 
 
 def require_packages(search: SearchSpec) -> None:
@@ -92,11 +105,11 @@ def make_searcher(
         searcher.suggest(trial_id)
         for epochs, value in values:
             observe(searcher, search, trial_id, epochs, value)
-        searcher.on_trial_complete(trial_id, {METRIC: values[-1][1]})
+        searcher.on_trial_complete(trial_id, result_of(values[-1][1]))
     return searcher
 
 
-def observe(searcher: Searcher, search: SearchSpec, trial_id: str, epochs: int, value: float) -> None:
+def observe(searcher: Searcher, search: SearchSpec, trial_id: str, epochs: int, value: Value) -> None:
     """Tell a searcher that models every number of epochs the metric after so many."""
     if isinstance(search.sampling, BOHBSampler):
         searcher.on_trial_result(trial_id, {METRIC: value, "hyperband_info": {"budget": epochs}})
@@ -115,16 +128,21 @@ def _optuna_searcher(
     points = [dict(point) for point, _ in results]
     sampling = search.sampling if isinstance(search.sampling, OptunaSampler) else OptunaSampler()
     sampler = _optuna_sampler(sampling, seed)
-    in_generations = sampling.algorithm in ("cmaes", "nsgaii")
+    signs = search.objectives.values()
+    # Ray's searcher takes no values of several metrics for points that it has not drawn.
+    asked = sampling.algorithm in ("cmaes", "nsgaii") or len(signs) > 1
     known: dict[str, Any] = {}
-    if in_generations:
+    if asked:
         from orchestrator.execution.replay import ReplayingSampler
 
         sampler = ReplayingSampler(sampler, distributions, points)
     elif points:
         known = {"points_to_evaluate": points, "evaluated_rewards": [values[-1][1] for _, values in results]}
-    searcher = OptunaSearch(distributions, metric=METRIC, mode=search.mode, sampler=sampler, **known)
-    return searcher, not in_generations
+    metric: Any = METRIC
+    mode: Any = search.mode
+    if len(signs) > 1:
+        metric, mode = _several(len(signs)), ["max" if sign > 0 else "min" for sign in signs]
+    return OptunaSearch(distributions, metric=metric, mode=mode, sampler=sampler, **known), not asked
 
 
 def _optuna_sampler(sampling: OptunaSampler, seed: int) -> BaseSampler:

@@ -13,7 +13,7 @@ from ray import tune
 from ray.tune.search import Searcher
 from ray.tune.search.sample import Domain as TuneDomain
 
-from orchestrator.execution.searchers import METRIC, make_searcher, observe, require_packages
+from orchestrator.execution.searchers import Value, make_searcher, observe, require_packages, result_of
 from orchestrator.search.plan import Arm
 from orchestrator.search.warm_start import Earlier
 from orchestrator.spec.domains import Choice, Domain, LogRandInt, LogUniform, QRandInt, QUniform, RandInt
@@ -69,7 +69,7 @@ class _Result:
     """What is known of one trial, in the searcher's terms."""
 
     point: dict[str, Any]
-    values: list[tuple[int, float]] = field(default_factory=list)
+    values: list[tuple[int, Value]] = field(default_factory=list)
     """The metric after so many epochs; where a sampler has no use for these, once, after 0."""
 
 
@@ -116,18 +116,18 @@ class SearcherSampler:
             elif self._searcher is not None:
                 observe(self._searcher, self._search, trial_id, epochs, value)
 
-    def tell(self, trial_id: str, params: Mapping[str, Any], value: float | None) -> None:
+    def tell(self, trial_id: str, params: Mapping[str, Any], value: Value | None) -> None:
         expected = trial_id in self._waiting
         if self._searcher is not None and expected:
             self._waiting.remove(trial_id)
-            result = None if value is None else {METRIC: value}
+            result = None if value is None else result_of(value)
             self._searcher.on_trial_complete(trial_id, result, error=value is None)
         if value is None or self._by_rung:
             return
         if self._learn(trial_id, params, 0, value) and not expected:
             self._searcher = None
 
-    def _learn(self, trial_id: str, params: Mapping[str, Any], epochs: int, value: float) -> bool:
+    def _learn(self, trial_id: str, params: Mapping[str, Any], epochs: int, value: Value) -> bool:
         """Keep a result; whether it is one that the searcher can be told."""
         point = self._drawn.get(trial_id) or self._encoded(params)
         if point is None:

@@ -26,13 +26,13 @@ def warm_start(plan: Plan, home: Home, folder: ExperimentFolder, tracking_uri: s
     for event in folder.journal.read():
         if event["event"] == "warm_start":
             return replayed(event)
-    told = selected(plan, _past(search.warm_start, home, folder, tracking_uri, search.metric))
+    told = selected(plan, _past(search.warm_start, home, folder, tracking_uri, search.first_metric))
     if not any(one.trials for one in told.values()):
         found = sum(one.left_out for one in told.values())
         raise UsageError(
             f"search.warm_start: {search.warm_start.name!r} has no trial that a variant could learn from"
             + (f": {found} lie outside the domains" if found else ""),
-            hint=f"its search trials must have {search.metric}, values inside the domains, and variants named "
+            hint=f"its search trials must have {search.first_metric}, values inside the domains, and variants named "
             f"{', '.join(told) or 'as here'}; or remove warm_start",
         )
     folder.journal.append(recorded(told))

@@ -15,9 +15,12 @@ from typing import Any, Protocol
 from orchestrator.search.brackets import Exploit
 from orchestrator.search.plan import Arm, Plan
 from orchestrator.search.population import lineage
+from orchestrator.search.ranking import best_first, best_record, values_of
 from orchestrator.search.trials import Change, Phase, Record, Status, Trial
 from orchestrator.search.waiting import Waiting
-from orchestrator.spec.search import SearchSpec
+
+Told = float | tuple[float, ...] | None
+"""A trial's metric, or each of several in the order of the spec; None where it failed."""
 
 
 class Sampler(Protocol):
@@ -26,7 +29,7 @@ class Sampler(Protocol):
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """Values for a new trial; None when it has no more, or waits for results."""
 
-    def tell(self, trial_id: str, params: Mapping[str, Any], value: float | None) -> None:
+    def tell(self, trial_id: str, params: Mapping[str, Any], value: Told) -> None:
         """A trial's final metric, None if it failed; also called for trials of earlier sessions."""
 
     def observe(self, trial_id: str, params: Mapping[str, Any], epochs: int, value: float) -> None:
@@ -43,7 +46,7 @@ class PlannedSampler:
         point = next(self._points, None)
         return None if point is None else dict(point)
 
-    def tell(self, trial_id: str, params: Mapping[str, Any], value: float | None) -> None:
+    def tell(self, trial_id: str, params: Mapping[str, Any], value: Told) -> None:
         """Results do not change what is planned."""
 
     def observe(self, trial_id: str, params: Mapping[str, Any], epochs: int, value: float) -> None:
@@ -93,8 +96,8 @@ class Agenda:
         for record in self.records.values():
             self._begun[_group(record.trial)] += 1
             self._count_end(record)
-        self._winners: dict[str, Record | None] = {}
-        """The best trials of the variants whose search is over."""
+        self._winners: dict[str, list[Record]] = {}
+        """The best trials of the variants whose search is over, as many as final runs repeat."""
         self._samplers: dict[str, Sampler] = {}
         for arm in plan.arms:
             past = self._search_of(arm.name)
@@ -217,20 +220,23 @@ class Agenda:
     def _final(self) -> Trial | None:
         for arm in self.plan.arms:
             index = self._begun[Phase.FINAL, arm.name]
-            if index >= self.plan.spec.search.final_seeds or not self._has_teacher(arm):
+            if index >= self.plan.finals(arm) or not self._has_teacher(arm):
                 continue
-            winner = self._winner(arm)
-            if winner is not None:
-                return self.plan.final_trial(arm, index, *lineage(winner, self.records.__getitem__))
+            place, seed = divmod(index, self.plan.spec.search.final_seeds)
+            if len(winners := self._winning(arm)) > place:
+                winner = winners[place]
+                values = lineage(winner, self.records.__getitem__)
+                return self.plan.final_trial(arm, seed, *values, repeats=winner.trial if place else None)
         return None
 
-    def _winner(self, arm: Arm) -> Record | None:
-        """The best trial of a search that is over; None where it is not, or has no result."""
+    def _winning(self, arm: Arm) -> list[Record]:
+        """What final runs repeat, the best first; nothing where the search is not over, or nothing has a result."""
         group = (Phase.SEARCH, arm.name)
         if self._ended[group] < self._begun[group] or not (self._begun[group] >= arm.count or self.budget_spent):
-            return None
+            return []
         if arm.name not in self._winners:
-            self._winners[arm.name] = self.best(arm.name)
+            search = self.plan.spec.search
+            self._winners[arm.name] = best_first(self._search_of(arm.name), search, search.final_configs)
         return self._winners[arm.name]
 
     def _wanted(self, there: Callable[[str], bool]) -> list[str]:
@@ -244,7 +250,7 @@ class Agenda:
             return True
         if self._begun[search] < arm.count and not self.budget_spent:
             return True
-        return self._ended[final] < self.plan.spec.search.final_seeds and self._winner(arm) is not None
+        return self._ended[final] < len(self._winning(arm)) * self.plan.spec.search.final_seeds
 
     def _has_teacher(self, arm: Arm) -> bool:
         return self._ready.issuperset(arm.teacher_keys)
@@ -261,10 +267,11 @@ class Agenda:
             self._samplers[record.trial.variant].observe(record.trial.id, record.trial.params, epochs, value)
 
     def _tell(self, record: Record) -> None:
-        value = record.metrics.get(self.plan.spec.search.metric) if record.status.has_result else None
-        if record.status is Status.FINISHED and value is not None:
-            self._observe(record, record.epochs, value)
-        self._samplers[record.trial.variant].tell(record.trial.id, record.trial.params, value)
+        values = values_of(record, self.plan.spec.search)
+        if record.status is Status.FINISHED and values is not None:
+            self._observe(record, record.epochs, values[0])
+        told = values[0] if values is not None and len(values) == 1 else values
+        self._samplers[record.trial.variant].tell(record.trial.id, record.trial.params, told)
 
 
 def _at_the_start(status: Status) -> Status:
@@ -274,11 +281,3 @@ def _at_the_start(status: Status) -> Status:
 
 def _group(trial: Trial) -> tuple[Phase, str]:
     return trial.phase, trial.variant
-
-
-def best_record(records: Iterable[Record], search: SearchSpec) -> Record | None:
-    """The best of the trials that have a result, by the spec's metric; complete ones go before stopped ones."""
-    with_result = [r for r in records if r.status.has_result and search.metric in r.metrics]
-    complete = [r for r in with_result if r.status is Status.FINISHED] or with_result
-    sign = 1 if search.mode == "max" else -1
-    return max(complete, key=lambda record: sign * record.metrics[search.metric], default=None)

@@ -202,7 +202,8 @@ def _learners(plan: Plan) -> Iterator[_Learner]:
         if any(path.startswith(("data.augmentation", "training.precision")) for path in arm.variant.space):
             continue
         seeds = Counter(plan.search_trial(arm, index, {}).seed for index in range(arm.count))
-        seeds.update(plan.final_trial(arm, index, {}).seed for index in range(plan.spec.search.final_seeds))
+        fresh = [plan.final_trial(arm, index, {}).seed for index in range(plan.spec.search.final_seeds)]
+        seeds.update(fresh * (plan.finals(arm) // max(1, len(fresh))))
         for seed, runs in seeds.items():
             yield _Learner(arm.variant.run, arm.sources, seed, arm.max_epochs, runs)
 

@@ -90,7 +90,7 @@ class Plan:
     def unfinished(self, records: Mapping[str, Record]) -> list[Arm]:
         """The arms that have students left to run."""
         ended = Counter(record.trial.variant for record in records.values() if record.status.ended)
-        return [arm for arm in self.arms if ended[arm.name] < arm.count + self.spec.search.final_seeds]
+        return [arm for arm in self.arms if ended[arm.name] < arm.count + self.finals(arm)]
 
     def teachers_wanting(self, arms: Iterable[Arm], stored: Callable[[str], bool]) -> list[str]:
         """Keys of the stage-0 runs that the arms need and that are not there, each after those it needs itself."""
@@ -110,7 +110,7 @@ class Plan:
 
     @property
     def final_trials(self) -> int:
-        return len(self.arms) * self.spec.search.final_seeds
+        return sum(self.finals(arm) for arm in self.arms)
 
     @property
     def total_trials(self) -> int:
@@ -119,7 +119,11 @@ class Plan:
     @property
     def student_epochs(self) -> int:
         """Epochs of all students, if none is stopped early; a searched number counts at its largest."""
-        return sum(arm.max_epochs * (arm.count + self.spec.search.final_seeds) for arm in self.arms)
+        return sum(arm.max_epochs * (arm.count + self.finals(arm)) for arm in self.arms)
+
+    def finals(self, arm: Arm) -> int:
+        """The arm's final runs, if as many trials as are to be repeated have a result."""
+        return self.spec.search.final_seeds * min(self.spec.search.final_configs, arm.count)
 
     def run_of(self, trial: Trial, params: Mapping[str, Any] | None = None) -> RunSpec:
         """The resolved spec of a trial; raises pydantic.ValidationError for values that do not fit.
@@ -170,16 +174,28 @@ class Plan:
         seed = self.spec.seed + (GRID_REPEAT_SEED + repeat if repeat else 0)
         return Trial(self.search_id(arm, index), Phase.SEARCH, arm.name, index, seed, dict(params))
 
-    def final_trial(self, arm: Arm, index: int, params: Mapping[str, Any], changes: tuple[Change, ...] = ()) -> Trial:
-        """Final runs have fresh seeds, the same ones in every variant."""
+    def final_trial(
+        self,
+        arm: Arm,
+        index: int,
+        params: Mapping[str, Any],
+        changes: tuple[Change, ...] = (),
+        repeats: Trial | None = None,
+    ) -> Trial:
+        """Final runs have fresh seeds, the same ones in every variant and for every configuration.
+
+        `repeats` is the search trial whose configuration this is, where that is not the variant's best.
+        """
         return Trial(
-            f"{arm.name}-final-{index + 1}",
+            # No variant has an @ in its name.
+            f"{arm.name}-final-{index + 1}" + (f"@{repeats.index:03d}" if repeats else ""),
             Phase.FINAL,
             arm.name,
             index,
             self.spec.seed + 1 + index,
             dict(params),
             changes,
+            repeats.id if repeats else None,
         )
 
     def concurrency(self, machine: Machine) -> int:

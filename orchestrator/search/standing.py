@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Any
 
-from orchestrator.search.agenda import Agenda
+from orchestrator.search.agenda import Agenda, Told
 from orchestrator.search.plan import Plan
 from orchestrator.search.trials import Phase, Record, Status
 
@@ -45,6 +45,6 @@ class _Anything:
     def suggest(self, trial_id: str) -> dict[str, Any]:
         return {}
 
-    def tell(self, trial_id: str, params: Mapping[str, Any], value: float | None) -> None: ...
+    def tell(self, trial_id: str, params: Mapping[str, Any], value: Told) -> None: ...
 
     def observe(self, trial_id: str, params: Mapping[str, Any], epochs: int, value: float) -> None: ...

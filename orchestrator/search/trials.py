@@ -61,12 +61,14 @@ class Trial:
     variant: str
     """The arm it belongs to; for a teacher, the teacher's key."""
     index: int
-    """Position within its phase and variant, counted from 0."""
+    """Position within its phase and variant, counted from 0; of a final run, within its configuration."""
     seed: int
     params: Mapping[str, Any] = field(default_factory=dict)
     """Searched values by dotted path; with `changes` those that it begins with."""
     changes: tuple[Change, ...] = ()
     """What a final run changes them to, as the configuration that it repeats did."""
+    repeats: str | None = None
+    """The search trial whose configuration a final run repeats, where that is not the variant's best."""
 
 
 @dataclass
@@ -92,6 +94,11 @@ class Record:
     changes: tuple[Change, ...] = ()
     """What became of a search trial's values while it waited."""
 
+    def value(self, name: str) -> float | None:
+        """One of its figures: a metric, what its process told, epochs or seconds; None where it has none such."""
+        own: dict[str, float] = {"epochs": self.epochs, "seconds": self.seconds}
+        return {**own, **self.described, **self.metrics}.get(name)
+
     @property
     def made(self) -> tuple[Change, ...]:
         """All changes of its values so far."""
@@ -106,8 +113,9 @@ class Record:
 def created(trial: Trial) -> dict[str, Any]:
     """The journal's event of a trial that is about to start."""
     content = asdict(trial)
-    if not trial.changes:
-        del content["changes"]
+    for name in ("changes", "repeats"):
+        if not content[name]:
+            del content[name]
     return {"event": "created", "trial": content}
 
 

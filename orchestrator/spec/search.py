@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, JsonValue, model_validator
 
@@ -11,6 +11,7 @@ from orchestrator.registry import nearest
 from orchestrator.spec.base import Section, broken_rule
 from orchestrator.spec.constraints import ConstraintText
 from orchestrator.spec.domains import Choice, Domain
+from orchestrator.spec.metrics import SIZES, MetricSpec, ModeSpec, better, with_one_mode
 from orchestrator.spec.mutation import FREE, may_change
 from orchestrator.spec.samplers import BY_NAME, SamplerSection, SamplerSpec
 from orchestrator.spec.schedulers import NoScheduler, PopulationScheduler, SchedulerSpec
@@ -69,11 +70,14 @@ class WarmStartSpec(Section):
 class SearchSpec(Section):
     """The search; without a space every variant is one fixed configuration."""
 
-    metric: Literal["val/acc1", "val/loss"] = Field(
+    metric: MetricSpec = Field(
         names.VAL_ACC1,
-        description="Validation metric that configurations are chosen by.",
+        description="Validation metric that configurations are chosen by; or a list, all of which samplers weigh, and "
+        "the first of which schedulers take.",
     )
-    mode: Literal["max", "min"] = Field("max", description="Whether a larger or a smaller metric is better.")
+    mode: ModeSpec = Field(
+        "max", description="Whether a larger or a smaller metric is better; a list may say it for each of several."
+    )
     sampler: SamplerSpec = Field(
         "optuna",
         description="How points are drawn: grid, random, optuna, hyperopt or bohb; a section where it has options.",
@@ -115,6 +119,13 @@ class SearchSpec(Section):
         le=1000,
         description="Fresh seeds that each variant's best configuration is run on, and tested.",
     )
+    final_configs: int = Field(
+        1,
+        ge=1,
+        le=100,
+        description="Configurations of each variant that are run on the final seeds: the best, then the next best; of "
+        "several metrics those on the Pareto front before others.",
+    )
 
     @property
     def samples(self) -> int:
@@ -140,6 +151,17 @@ class SearchSpec(Section):
         return f"{self.method} ({algorithm})" if algorithm else self.method
 
     @property
+    def first_metric(self) -> str:
+        """The metric, or the first of several: what schedulers and tables go by."""
+        return self.metric if isinstance(self.metric, str) else self.metric[0]
+
+    @property
+    def objectives(self) -> dict[str, int]:
+        """Every metric, and 1 where a larger one is better, else -1."""
+        metrics = [self.metric] if isinstance(self.metric, str) else self.metric
+        return {metric: 1 if better(metric) == "max" else -1 for metric in metrics}
+
+    @property
     def adaptive(self) -> bool:
         """Whether points depend on results."""
         return self.method not in ("grid", "random")
@@ -155,11 +177,33 @@ class SearchSpec(Section):
                 raise broken_rule(where, f"must name {'another' if '.' in where else 'a'} variant{hint}", name)
         return self
 
+    @model_validator(mode="before")
+    @classmethod
+    def _modes_fit_metrics(cls, value: Any) -> Any:
+        return with_one_mode(value)
+
     @model_validator(mode="after")
     def _mode_fits_metric(self) -> Self:
-        better = "max" if self.metric == names.VAL_ACC1 else "min"
-        if self.mode != better:
-            raise broken_rule("mode", f"must be {better} for metric {self.metric}", self.mode)
+        mode = better(self.first_metric)
+        if self.mode != mode:
+            raise broken_rule("mode", f"must be {mode} for metric {self.first_metric}", self.mode)
+        return self
+
+    @model_validator(mode="after")
+    def _several_metrics_can_be_weighed(self) -> Self:
+        if len(self.objectives) == 1:
+            return self
+        if self.method in ("hyperopt", "bohb") or getattr(self.sampler, "algorithm", None) == "cmaes":
+            rule = "cannot weigh several metrics: use optuna with algorithm tpe, gp or nsgaii, or random"
+            raise broken_rule("sampler", rule, self.drawing)
+        if self.warm_start is not None:
+            rule = "takes one metric: leave it out where search.metric has several"
+            raise broken_rule("warm_start", rule, self.warm_start.name)
+        varies = any(path.partition(".")[0] == "student" for space in self._spaces.values() for path in space)
+        for metric in SIZES:
+            if metric in self.objectives and not varies:
+                rule = f"{metric} is the same in all trials of a variant: search a field of student, or leave it out"
+                raise broken_rule("metric", rule, [*self.objectives])
         return self
 
     @model_validator(mode="after")

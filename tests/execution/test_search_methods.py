@@ -15,6 +15,7 @@ import ray
 from safetensors.torch import load_file
 
 from orchestrator import load_spec
+from orchestrator.analysis.results import Results
 from orchestrator.execution.cluster import quiet_settings
 from orchestrator.execution.runner import run_experiment
 from orchestrator.execution.watcher import Watcher
@@ -115,6 +116,31 @@ def test_points_and_a_warm_start_of_an_earlier_experiment(home: Home) -> None:
     told = event["variants"]["default"]["trials"]
     assert [trial["params"] for trial in told] == [dict(record.trial.params) for record in earlier.values()]
     assert [trial["value"] for trial in told] == [record.metrics["val/acc1"] for record in earlier.values()]
+
+
+def test_several_metrics_and_final_runs_of_their_front(home: Home) -> None:
+    changes = {
+        "search.metric": ["val/acc1", "student.flops"],
+        "search.sampler": {"algorithm": "nsgaii", "population_size": 2},
+        "search.space": {LR: SPEC["search"]["space"][LR], "student.width": {"type": "choice", "values": [0.125, 0.25]}},
+        "search.points": [{"student.width": 0.125}, {"student.width": 0.25}],
+        "search.final_seeds": 1,
+        "search.final_configs": 2,
+    }
+    records = run(home, "several", **changes)
+    assert statuses(records) == {Status.FINISHED: 6}
+    assert len({record.described["student.flops"] for record in records.values()}) == 2
+    first, second = (record for record in records.values() if record.trial.phase is Phase.FINAL)
+    assert first.trial.id == "default-final-1"
+    repeated = records[str(second.trial.repeats)].trial
+    assert second.trial.id == f"default-final-1@{repeated.index:03d}"
+    assert (second.trial.params, second.trial.seed) == (repeated.params, first.trial.seed)
+    found = Results(home.find("several").spec(), records)
+    front = found.front()
+    assert front is not None
+    assert [objective.name for objective in front.objectives] == ["test/acc1", "student.flops"]
+    assert [placed.candidate.name for placed in front.placed] == ["default", repeated.id]
+    assert len(found.variants[0].finals) == 1
 
 
 @pytest.mark.parametrize("scheduler", [{"method": "asha"}, {"method": "median", "min_trials": 1}])

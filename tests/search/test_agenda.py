@@ -3,7 +3,7 @@
 import pytest
 from fake_runs import THREE_ARMS, TWO_ARMS, FakeRunner, formula, plan_of
 
-from orchestrator.search.agenda import best_record
+from orchestrator.search.ranking import best_record
 from orchestrator.search.trials import Phase, Record, Status, Trial
 from orchestrator.spec import load_spec
 
