@@ -79,6 +79,32 @@ def test_a_search_with_dead_workers_and_a_dead_trials_actor_is_complete_and_leav
         ray.shutdown()
 
 
+def test_trials_of_two_workers_wait_for_each_other_in_brackets(shell: Shell) -> None:
+    changes = {
+        **TWO_WORKERS,
+        "training.epochs": 4,
+        "search.num_samples": 4,
+        "search.scheduler": {"method": "hyperband", "reduction_factor": 2},
+        "search.variants": {"alone": {"set": {"distillation": {"kd_weight": 0.0, "ce_weight": 1.0}}}},
+    }
+    done = shell.run("run", shell.spec(changes))
+    assert done.returncode == 0, done.stdout
+    *search, final = shell.records().values()
+    assert (final.trial.phase, final.status, final.epochs) == (Phase.FINAL, Status.FINISHED, 4)
+    ranked = sorted(search, key=lambda record: -record.epochs)
+    assert [(r.epochs, len(r.rungs), r.status) for r in ranked] == [
+        (4, 2, Status.FINISHED),
+        (2, 2, Status.STOPPED),
+        (1, 1, Status.STOPPED),
+        (1, 1, Status.STOPPED),
+    ]
+    for passed in (0, 1):
+        values = [r.rungs[passed] for r in ranked if len(r.rungs) > passed]
+        assert min(values[: len(values) // 2]) >= max(values[len(values) // 2 :])
+    for record in search:
+        assert steps_of(shell, record) == list(range(1, record.epochs + 1))
+
+
 def test_ctrl_c_keeps_the_last_epoch_and_ends_the_workers(shell: Shell) -> None:
     spec = shell.spec(
         {
