@@ -24,7 +24,7 @@ class Population:
 
     def __init__(self, count: int, epochs: int, scheduler: PopulationScheduler, better: int, key: str) -> None:
         interval = scheduler.interval(epochs)
-        self.brackets = (Bracket(0, count, tuple(range(interval, epochs, interval))),)
+        self.brackets: tuple[Bracket, ...] = (Bracket(0, count, tuple(range(interval, epochs, interval))),)
         self._fraction = scheduler.quantile_fraction
         self._better = better
         self._key = key

@@ -31,7 +31,7 @@ def best_first(records: Iterable[Record], search: SearchSpec, count: int) -> lis
     while left and len(found) < count:
         # What is better than another in everything comes before it in this order.
         front: list[tuple[Record, tuple[float, ...]]] = []
-        rest = []
+        rest: list[tuple[Record, tuple[float, ...]]] = []
         for pair in left:
             beaten = any(other != pair[1] and all(map(float.__ge__, other, pair[1])) for _, other in front)
             (rest if beaten else front).append(pair)

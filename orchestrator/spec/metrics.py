@@ -32,7 +32,7 @@ def _weighed(metrics: FirstMetric | list[Metric]) -> FirstMetric | list[Metric]:
         raise _broken("must begin with val/acc1 or val/loss, which schedulers and tables go by")
     if len(set(metrics)) < len(metrics):
         raise _broken("must differ from each other")
-    return metrics if len(metrics) > 1 else metrics[0]  # type: ignore[return-value]
+    return metrics if len(metrics) > 1 else metrics[0]
 
 
 MetricSpec = Annotated[

@@ -239,7 +239,7 @@ def test_a_population_and_the_replay_of_its_winner(home: Home, method: str) -> N
 
 
 def test_a_population_that_is_killed_ends_as_one_that_is_not(home: Home, shell: Shell) -> None:
-    changes = POPULATION | {"search.scheduler": {"method": "pbt", "perturbation_interval": 1}}
+    changes = POPULATION | {"training.epochs": 4, "search.scheduler": {"method": "pbt", "perturbation_interval": 1}}
     run(home, "killed-pbt", at_once=2, **changes)
     whole = home.find("killed-pbt")
     path = shell.folder / "spec.yaml"

