@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
+import os
 import platform
 import subprocess
 import sys
@@ -67,3 +69,11 @@ def _processor() -> str:
     except OSError:
         return platform.processor()
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
+
+
+def owner() -> str:
+    """Who an experiment belongs to: ORCHESTRATOR_OWNER, else this process's user."""
+    try:
+        return os.environ.get("ORCHESTRATOR_OWNER") or getpass.getuser()
+    except (ImportError, KeyError, OSError):
+        return "unknown"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,8 @@ class Machine:
     gpus: float = 0
     nodes: tuple[Machine, ...] = ()
     """The computers of a cluster; empty for a single one."""
+    custom: Mapping[str, float] | None = None
+    """Ray's custom resources of a cluster's node; None where a Ray that is started for one experiment has any."""
 
     @classmethod
     def cluster(cls, nodes: Iterable[Machine]) -> Machine:
@@ -24,14 +26,16 @@ class Machine:
         several = tuple(nodes)
         return cls(sum(node.cpus for node in several), sum(node.gpus for node in several), several)
 
-    def workers(self, cpus: float, gpus: float) -> int:
+    def workers(self, cpus: float, gpus: float, custom: Mapping[str, float] | None = None) -> int:
         """How many workers find a place, each of which needs so much of one node.
 
         A share of a GPU is a share of a single one.
         """
         if self.nodes:
-            return sum(node.workers(cpus, gpus) for node in self.nodes)
+            return sum(node.workers(cpus, gpus, custom) for node in self.nodes)
         fit = int(self.cpus // cpus)
+        if self.custom is not None:
+            fit = min([fit, *(int(self.custom.get(name, 0) / each + 1e-9) for name, each in (custom or {}).items())])
         if 0 < gpus < 1:
             return min(fit, int(self.gpus) * int(1 / gpus + 1e-9))
         return min(fit, int(self.gpus // gpus)) if gpus else fit

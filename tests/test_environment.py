@@ -72,3 +72,17 @@ def test_outside_a_repository_or_without_git_there_is_no_commit(tmp_path, reposi
     assert environment.git_commit(outside) == ""
     monkeypatch.setenv("PATH", "")
     assert environment.git_commit(repository) == ""
+
+
+def test_the_owner_is_the_user_or_who_is_named(monkeypatch):
+    assert environment.owner() == getpass.getuser()
+    monkeypatch.setenv("ORCHESTRATOR_OWNER", "ada")
+    assert environment.owner() == "ada"
+
+
+def test_a_user_without_a_name_is_unknown(monkeypatch):
+    def nobody():
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    monkeypatch.setattr(getpass, "getuser", nobody)
+    assert environment.owner() == "unknown"

@@ -113,14 +113,15 @@ def _progress(experiment: Experiment) -> dict[str, Any]:
 
 def _list_table(rows: list[dict[str, Any]], narrow: bool) -> Table:
     """One row an experiment; on a narrow screen its state stands below it."""
-    state = () if narrow else ("state", "last run")
+    several = len({row["owner"] for row in rows}) > 1
+    state = () if narrow else ("state", "last run", *(["owner"] if several else []))
     last = "best variant"
     table = table_of("experiment", *state, "trials", last, text=state, folded=("experiment", last))
     for row in rows:
         best, at = row["best"], row["last_run"].replace("T", " ")[:16]
-        name = escape(row["id"])
+        name, about = escape(row["id"]), [row["state"], at, *([escape(row["owner"] or "-")] if several else [])]
         table.add_row(
-            *([f"{name}\n[dim]{row['state']}, {at}[/]"] if narrow else [name, row["state"], at]),
+            *([f"{name}\n[dim]{', '.join(about)}[/]"] if narrow else [name, *about]),
             "-" if row["planned"] is None else f"{row['ended']}/{row['planned']}",
             escape(f"{best['name']}: {best['test/acc1']:.2f} %") if best else "-",
         )
@@ -133,9 +134,10 @@ def _row(folder: ExperimentFolder, place: Home) -> dict[str, Any]:
     try:
         experiment = Experiment.read(folder, place)
         best = _best(experiment.results())
-        shown = _progress(experiment)
+        shown = {**_progress(experiment), "owner": folder.owner}
     except (OrchestratorError, OSError):
-        best, shown = None, {"id": folder.id, "state": "unreadable", "ended": None, "planned": None}
+        best = None
+        shown = {"id": folder.id, "state": "unreadable", "ended": None, "planned": None, "owner": None}
     return {
         **shown,
         "name": folder.name,

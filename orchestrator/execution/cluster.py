@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,6 +29,8 @@ SETTINGS = {
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "3600",
 }
 """Ray reads these once, when it is imported or started."""
+PLENTY = 1_000_000.0
+"""Of each custom resource on a Ray of our own: these are names of a cluster's nodes, which a laptop has not."""
 
 
 def quiet_settings() -> None:
@@ -38,11 +40,11 @@ def quiet_settings() -> None:
 
 
 @contextmanager
-def ray_session(address: str | None, machine: Machine, log: Path) -> Iterator[Machine]:
+def ray_session(address: str | None, machine: Machine, log: Path, custom: Iterable[str] = ()) -> Iterator[Machine]:
     """Run with Ray: one that is already initialised, the cluster at `address`, or a new local one.
 
-    Yields what the cluster offers. Ray's log goes to `log`. Only a Ray that was started or joined here is
-    left again.
+    A new one has plenty of the `custom` resources. Yields what the cluster offers. Ray's log goes to `log`. Only a
+    Ray that was started or joined here is left again.
     """
     quiet_settings()
     import ray
@@ -59,6 +61,7 @@ def ray_session(address: str | None, machine: Machine, log: Path) -> Iterator[Ma
                     ray.init(
                         address="local",
                         num_cpus=int(machine.cpus),
+                        resources=dict.fromkeys(custom, PLENTY),
                         include_dashboard=False,
                         logging_level="WARNING",
                         log_to_driver=False,
@@ -74,7 +77,7 @@ def ray_session(address: str | None, machine: Machine, log: Path) -> Iterator[Ma
                 ) from error
         logger.handlers = [handler]
         there = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        yield Machine.cluster(Machine(cpus=node.get("CPU", 0), gpus=node.get("GPU", 0)) for node in there)
+        yield Machine.cluster(Machine(cpus=node.get("CPU", 0), gpus=node.get("GPU", 0), custom=node) for node in there)
     finally:
         logger.handlers = kept
         if own:

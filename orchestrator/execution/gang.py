@@ -41,8 +41,9 @@ class Terms:
     workers: tuple[int, int]
     """At least and at most."""
     cpus: int
-    """Of each worker; `gpus` likewise."""
+    """Of each worker; `gpus` and `custom`, Ray's custom resources, likewise."""
     gpus: float
+    custom: dict[str, float]
     placement: str
     """A placement strategy of Ray: PACK or SPREAD."""
     storage: str
@@ -135,7 +136,7 @@ class Gang:
 
         mine = self._terms
         low, high = mine.workers
-        each = {"CPU": mine.cpus, "memory": mark, **({"GPU": mine.gpus} if mine.gpus else {})}
+        each = {"CPU": mine.cpus, "memory": mark, **({"GPU": mine.gpus} if mine.gpus else {}), **mine.custom}
         return TorchTrainer(
             work,
             train_loop_config={"hub": mine.hub, "gang": key, "threads": mine.cpus},
@@ -165,6 +166,7 @@ def terms(resources: ResourcesSpec, hub: str, storage: Path) -> dict[str, Any]:
             workers=resources.workers,
             cpus=resources.cpus_per_worker,
             gpus=resources.gpus_per_worker,
+            custom=resources.custom_resources,
             placement=resources.placement.upper(),
             storage=str(storage / "gangs"),
             environment={name: os.environ[name] for name in NETWORK if name in os.environ},

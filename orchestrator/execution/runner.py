@@ -90,7 +90,7 @@ def run_experiment(
             driver.reconcile()
             if left:
                 watcher.on_stage("starting Ray" if address is None else f"joining Ray at {address}")
-                with ray_session(address, machine, folder.log) as cluster:
+                with ray_session(address, machine, folder.log, spec.resources.custom_resources) as cluster:
                     interrupt.check()
                     _run_trials(driver, cluster, interrupt)
             status = Status.FINISHED
@@ -235,7 +235,7 @@ def _session_key(folder: ExperimentFolder) -> str:
         if event["event"] == "experiment":
             return str(event["key"])
     key = uuid.uuid4().hex
-    folder.journal.append({"event": "experiment", "key": key, "id": folder.id})
+    folder.journal.append({"event": "experiment", "key": key, "id": folder.id, "owner": environment.owner()})
     return key
 
 
@@ -251,7 +251,7 @@ def _parent(spec: ExperimentSpec, folder: ExperimentFolder, key: str, described:
         f"{names.TAG_PREFIX}phase": "experiment",
         f"{names.TAG_PREFIX}experiment": folder.id,
         f"{names.TAG_PREFIX}hash": spec.hash,
-        **source_tags(environment.git_commit()),
+        **source_tags(environment.git_commit(), environment.owner()),
     }
     return RunInfo(
         key=key,

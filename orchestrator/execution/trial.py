@@ -126,7 +126,7 @@ class Actors:
 def actors_for(resources: ResourcesSpec, storage: Path) -> Iterator[Actors]:
     """What runs trials of these resources meanwhile; `storage` is for Ray's own files."""
     if resources.workers == (1, 1):
-        taken = {"cpu": resources.cpus_per_worker, "gpu": resources.gpus_per_worker}
+        taken = {"cpu": resources.cpus_per_worker, "gpu": resources.gpus_per_worker, **resources.custom_resources}
         yield Actors(tune.with_resources(DistillationTrainable, taken))
         return
     # The workers' resources are Ray Train's to take. A trial's own actor needs none; it stays where Ray's control

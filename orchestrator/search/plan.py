@@ -202,12 +202,20 @@ class Plan:
         """Trials that run at once on the machine; raises `ResourceError` where not even one fits."""
         resources = self.spec.resources
         low, high = resources.workers
-        places = machine.workers(resources.cpus_per_worker, resources.gpus_per_worker)
-        if places < low:
+        there = machine.workers(resources.cpus_per_worker, resources.gpus_per_worker, resources.custom_resources)
+        if there < low:
             raise ResourceError(
-                _no_place(resources, machine, places),
+                _no_place(resources, machine, there),
                 hint=f"lower {'' if low == 1 else 'resources.num_workers, '}resources.cpus_per_worker or "
                 "gpus_per_worker, or join a larger cluster with --address",
+            )
+        places = int(there * resources.share + 1e-9)
+        # An elastic trial takes all that it may, of others' share too.
+        if resources.share < 1 and places < high:
+            raise ResourceError(
+                f"resources.share: {resources.share:g} of the places for {there} workers is {places}, "
+                f"but a trial takes up to {high}",
+                hint="raise resources.share, or lower resources.num_workers",
             )
         # An elastic trial is given all that it may take, so that none has to wait for another's workers.
         fit = max(1, places // high)
@@ -308,6 +316,9 @@ def _no_place(resources: ResourcesSpec, machine: Machine, places: int) -> str:
     if len(nodes) > 1:
         each = ", ".join(amounts(node.cpus, node.gpus, always=bool(resources.gpus_per_worker)) for node in nodes)
         there = f"nodes of {each}"
+    for name, amount in resources.custom_resources.items():
+        needs += f" and {amount:g} {name}"
+        there += f" and {sum((node.custom or {}).get(name, 0) for node in nodes):g} {name}"
     if resources.workers[0] == 1:
         return f"a trial needs {needs} (resources.cpus_per_worker, gpus_per_worker), but there are only {there}"
     return (

@@ -46,6 +46,12 @@ class ResourcesSpec(Section):
     )
     cpus_per_worker: int = Field(1, ge=1, description="CPU cores, and threads, of one worker.")
     gpus_per_worker: float = Field(0.0, ge=0, description="GPUs of one worker; a fraction shares one.")
+    custom_resources: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        {}, description="What each worker takes of Ray's custom resources, which nodes are given when they start."
+    )
+    share: float = Field(
+        1.0, gt=0, le=1, description="Part of the machine or cluster that the experiment may take at once."
+    )
     teacher_logits_gb: float = Field(
         20.0, ge=0, description="Disk for the teachers' logits that all experiments of a home share, in GB."
     )
@@ -61,6 +67,14 @@ class ResourcesSpec(Section):
         if 0 < gpus < 1 and isinstance(info.data.get("num_workers"), list):
             raise _rule("must be a whole number where num_workers is [min, max]: Ray miscounts the places of shares")
         return gpus
+
+    @field_validator("custom_resources")
+    @classmethod
+    def _not_rays_own(cls, custom: dict[str, float]) -> dict[str, float]:
+        for name in custom:
+            if name in ("CPU", "GPU", "memory", "object_store_memory") or ":" in name:
+                raise _rule(f"{name!r} is Ray's own; for CPUs and GPUs there are cpus_per_worker and gpus_per_worker")
+        return custom
 
     @property
     def workers(self) -> tuple[int, int]:

@@ -188,6 +188,12 @@ class ExperimentFolder:
         """What each session that ran trials was run with, by `environment.describe`; older journals lack it."""
         return [event["environment"] for event in self.journal.read() if "environment" in event]
 
+    @property
+    def owner(self) -> str | None:
+        """Who ran it first, by `environment.owner`; older journals lack it."""
+        events = (event for event in self.journal.read() if event["event"] == "experiment")
+        return next((event.get("owner") for event in events), None)
+
     def logit_decisions(self) -> dict[str, dict[str, Any]]:
         """Which of its runs store their teacher's logits, by `LogitPlan.decisions`; none before the first session."""
         found: dict[str, dict[str, Any]] = {}

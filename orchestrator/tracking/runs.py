@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,9 +27,9 @@ def own_values(run: Mapping[str, Any], *, trains_teacher: bool, has_teacher: boo
     return values
 
 
-def source_tags(commit: str) -> dict[str, str]:
-    """MLflow's tags for who ran it from what; `commit` as `environment.git_commit` gives it."""
-    tags = {"mlflow.source.name": "orchestrator", "mlflow.source.type": "LOCAL", "mlflow.user": _user()}
+def source_tags(commit: str, owner: str) -> dict[str, str]:
+    """MLflow's tags for who ran it from what; both as `environment` gives them."""
+    tags = {"mlflow.source.name": "orchestrator", "mlflow.source.type": "LOCAL", "mlflow.user": owner}
     if commit:
         name, _, changed = commit.partition(" ")
         tags |= {"mlflow.source.git.commit": name, "mlflow.source.git.dirty": str(bool(changed)).lower()}
@@ -39,10 +38,3 @@ def source_tags(commit: str) -> dict[str, str]:
 
 def _without(section: Mapping[str, Any], *fields: str) -> dict[str, Any]:
     return {name: value for name, value in section.items() if name not in fields}
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (ImportError, KeyError, OSError):
-        return "unknown"

@@ -91,12 +91,12 @@ def whole(plan: Plan, *, with_teacher: bool = True, tests: dict[str, list[float]
     return records
 
 
-def write(home: Home, plan: Plan, records: Iterable[Record]) -> ExperimentFolder:
+def write(home: Home, plan: Plan, records: Iterable[Record], owner: str | None = None) -> ExperimentFolder:
     """An experiment's folder with these records in its journal."""
     home.create()
     folder = home.experiment(plan.spec)
     with folder.opened(plan.spec):
-        folder.journal.append({"event": "experiment", "key": "k", "id": folder.id})
+        folder.journal.append({"event": "experiment", "key": "k", "id": folder.id, "owner": owner})
         for record in records:
             folder.journal.append(created(record.trial))
             if record.status is not Status.RUNNING:

@@ -237,7 +237,7 @@ def test_list_has_every_experiment_the_latest_first(run: Any, home: Home) -> Non
     old, new = plan_of(), plan_of(name="newer", search__final_seeds=0)
     write(home, old, whole(old, tests={"alone": [50.0, 51.0, 52.0], "kd": [60.0, 62.0, 64.0]}))
     time.sleep(0.02)
-    write(home, new, [search(new, "kd", 0, Status.INTERRUPTED)])
+    write(home, new, [search(new, "kd", 0, Status.INTERRUPTED)], owner="ada")
     broken = home.path / "experiments" / "broken-01234567"
     broken.mkdir()
     (broken / "journal.jsonl").write_text("no journal\n")
@@ -251,9 +251,11 @@ def test_list_has_every_experiment_the_latest_first(run: Any, home: Home) -> Non
     assert rows[2]["best"] == {"name": "kd", "test/acc1": 62.0, "n": 3}
     assert rows[0]["best"] is rows[1]["best"] is None
     assert all(time.strptime(row["last_run"], "%Y-%m-%dT%H:%M:%S%z") for row in rows)
+    assert [row["owner"] for row in rows] == [None, "ada", None]
 
     lines = run("list")[1].splitlines()
     assert [line.split()[0] for line in lines[1:4]] == [row["id"] for row in rows]
     assert lines[3].split()[1] == "complete"
+    assert lines[2].split()[-3] == "ada"
     assert lines[3].rstrip().endswith("11/11  kd: 62.00 %")
     assert "orchestrator status ID tells why" in lines[4]

@@ -34,6 +34,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = Path(f"/tmp/ray-{os.getpid()}-{port}")
     environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
     arguments = ["--head", f"--port={port}", "--node-ip-address=127.0.0.1", "--num-cpus=2", f"--temp-dir={folder}"]
+    arguments.append('--resources={"lab": 1}')
     process = subprocess.Popen(
         [str(Path(sys.executable).with_name("ray")), "start", *arguments, "--include-dashboard=false", "--block"],
         env=environment,
@@ -59,7 +60,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def test_an_experiment_runs_on_a_cluster_that_asks_for_a_token(shell: Shell, head: str) -> None:
-    spec = shell.spec({"search.num_samples": 1, "search.final_seeds": 1})
+    spec = shell.spec({"search.num_samples": 1, "search.final_seeds": 1, "resources.custom_resources": {"lab": 0.5}})
     shell.environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
     done = shell.run("run", spec, "--address", head)
     assert done.returncode == 0, done.stdout

@@ -156,6 +156,10 @@ def test_the_run_of_a_trial_has_its_values_and_seed() -> None:
         ({"num_workers": [2, 4]}, Machine(9), 2),
         ({"num_workers": [2, 4]}, Machine(3), 1),
         ({"num_workers": 2, "max_concurrent_trials": 1}, Machine(8), 1),
+        ({"share": 0.5}, Machine(8), 4),
+        ({"share": 0.5, "num_workers": 2}, Machine.cluster([Machine(5), Machine(4)]), 2),
+        ({"custom_resources": {"lab": 2}}, Machine(8), 8),
+        ({"custom_resources": {"lab": 2}}, Machine.cluster([Machine(8, custom={"lab": 5}), Machine(8, custom={})]), 2),
     ],
 )
 def test_concurrency(resources: dict, machine: Machine, fit: int) -> None:
@@ -175,6 +179,11 @@ def test_concurrency(resources: dict, machine: Machine, fit: int) -> None:
         ({"num_workers": 3}, Machine(2), "needs 3 workers .* of 1 CPU each, but there are places for 2: 2 CPUs"),
         ({"num_workers": [3, 9]}, Machine(2), "needs 3 workers .* places for 2: 2 CPUs"),
         (
+            {"custom_resources": {"lab": 2}},
+            Machine.cluster([Machine(2, custom={"lab": 1})]),
+            "needs 1 CPU and 2 lab .* there are only 2 CPUs and 1 lab",
+        ),
+        (
             {"num_workers": 2, "cpus_per_worker": 2},
             Machine.cluster([Machine(3), Machine(1)]),
             "needs 2 workers .* of 2 CPUs each, but there are places for 1: nodes of 3 CPUs, 1 CPU",
@@ -185,6 +194,18 @@ def test_a_trial_that_does_not_fit_says_how_much_is_missing(resources: dict, mac
     with pytest.raises(ResourceError, match=message) as caught:
         plan_of({"resources": resources}).concurrency(machine)
     assert "resources.cpus_per_worker" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("resources", "machine", "message"),
+    [
+        ({"share": 0.25}, Machine(3), "share: 0.25 of the places for 3 workers is 0, but a trial takes up to 1"),
+        ({"share": 0.5, "num_workers": [2, 4]}, Machine(6), "of the places for 6 workers is 3, .* up to 4"),
+    ],
+)
+def test_a_trial_that_does_not_fit_the_share_says_so(resources: dict, machine: Machine, message: str) -> None:
+    with pytest.raises(ResourceError, match=message):
+        plan_of({"resources": resources}).concurrency(machine)
 
 
 def test_networks_whose_results_depend_on_the_number_of_workers_are_told() -> None:
