@@ -75,7 +75,9 @@ def test_a_wrong_snippet_is_found(snippet: str, reason: str, tmp_path: Path) -> 
         planned(snippet, tmp_path)
 
 
-@pytest.mark.parametrize("page", ["losses", "schemes", "features", "augmentation", "data", "models", "search"])
+@pytest.mark.parametrize(
+    "page", ["losses", "schemes", "features", "augmentation", "data", "models", "search", "budgets"]
+)
 def test_the_pages_show_specs(page: str) -> None:
     assert any(f"docs/{page}.md:" in block.id for block in blocks("yaml"))
 

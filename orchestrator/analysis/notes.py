@@ -42,10 +42,10 @@ def teacher_found(key: str, accuracy: float | None, *, only: bool = True) -> str
 
 
 def failures(records: list[Record]) -> list[str]:
-    """The reasons of failed trials, each once."""
+    """The reasons of trials that failed, those that will be tried again among them, each once."""
     groups: dict[str, list[str]] = {}
     for record in records:
-        if record.status is Status.FAILED:
+        if record.status is Status.FAILED or (record.status is Status.INTERRUPTED and record.reason):
             groups.setdefault(reason(record), []).append(record.trial.id)
     lines = [f"{_several(ids)}: {text}" for text, ids in list(groups.items())[:MAX_REASONS]]
     more = sum(len(ids) for ids in list(groups.values())[MAX_REASONS:])

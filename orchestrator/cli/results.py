@@ -76,7 +76,7 @@ def status(name: NameArgument = None, format: FormatOption = Format.TABLE, home:
     ended = f"{experiment.ended} of {experiment.plan.total_trials} trials have ended"
     print(f"{experiment.id}: {experiment.state}; {ended}")
     print("  " + ", ".join(f"{count} {name}" for name, count in experiment.counts.items() if count))
-    if experiment.state is State.FAILED:
+    if experiment.state in (State.FAILED, State.INTERRUPTED):
         print("".join(f"  {line}\n" for line in failures(experiment.results().records)), end="")
     elif experiment.state is State.COMPLETE and experiment.ended < experiment.plan.total_trials:
         print("  the others were not run: the budget was spent, or what they needed had failed")

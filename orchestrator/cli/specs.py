@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, replace
+from typing import Annotated
 
+import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from orchestrator.cli.forecast import measured
 from orchestrator.cli.options import Format, FormatOption, HomeOption, SetOption, SpecArgument
 from orchestrator.cli.tables import NARROW, table_of
 from orchestrator.cli.terminal import screen
@@ -43,7 +46,16 @@ def validate(spec: SpecArgument, set: SetOption = None, format: FormatOption = F
 
 
 def plan(
-    spec: SpecArgument, set: SetOption = None, format: FormatOption = Format.TABLE, home: HomeOption = None
+    spec: SpecArgument,
+    set: SetOption = None,
+    format: FormatOption = Format.TABLE,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Train a few batches of each kind of run, and forecast the time.")
+    ] = False,
+    measure_seconds: Annotated[
+        float, typer.Option(help="Seconds that --measure trains, about, all kinds together.", min=1)
+    ] = 10.0,
+    home: HomeOption = None,
 ) -> int:
     """Show what a spec would run: variants, search space, trials, epochs, and how many fit at once."""
     checked = load_spec(spec, set)
@@ -52,11 +64,15 @@ def plan(
     expanded = make_plan(checked).finding(folder.records(), place.has_teacher)
     machine = this_machine()
     logits = plan_logits(expanded, place.room_for_logits(), folder.logit_decisions())
-    data = {**expanded.to_dict(machine), "teacher_logits": logits.to_dict()}
+    console = screen()
+    if format is Format.TABLE:
+        _print_plan(expanded, logits, place, console)
+    found = measured(expanded, logits, machine, place, folder, measure_seconds) if measure else None
     if format is Format.JSON:
-        print(json.dumps(data, indent=2))
-    else:
-        _print_plan(expanded, logits, place, screen())
+        data = {**expanded.to_dict(machine), "teacher_logits": logits.to_dict()}
+        print(json.dumps(data if found is None else {**data, "forecast": found.to_dict()}, indent=2))
+    elif found is not None:
+        found.print(console)
     return 0
 
 

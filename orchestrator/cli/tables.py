@@ -126,4 +126,6 @@ def print_text(table: TextTable, console: Console, folded: Collection[str] = ())
 
 
 def _about(record: Record) -> str:
-    return reason(record) if record.status is Status.FAILED else format_changes(record.trial.params, record.made)
+    """Why it failed, or is to be tried again; else its values."""
+    told = record.status in (Status.FAILED, Status.INTERRUPTED) and record.reason
+    return reason(record) if told else format_changes(record.trial.params, record.made)

@@ -9,20 +9,20 @@ import functools
 import json
 import shutil
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from pydantic import ValidationError
-from ray.tune import Callback, ProgressReporter, Stopper
+from ray.tune import Callback, ProgressReporter
 from ray.tune.search import Searcher
 
 from orchestrator import names
 from orchestrator.errors import first_line
 from orchestrator.execution.exploiting import carry_out, values_by_epoch
-from orchestrator.execution.interrupt import Interrupt
-from orchestrator.execution.job import DESCRIBED, FAILURE, FATAL, INTERRUPTED, Job
+from orchestrator.execution.job import DESCRIBED, FAILURE, FATAL, INTERRUPTED, LASTING, Job
+from orchestrator.execution.memory import RAY_KILLED
+from orchestrator.execution.setbacks import Setbacks
 from orchestrator.execution.teacher import teacher_weights
 from orchestrator.execution.watcher import Watcher
 from orchestrator.search.agenda import Agenda
@@ -35,9 +35,6 @@ from orchestrator.spec.variants import flatten
 from orchestrator.store.home import ExperimentFolder, Home
 from orchestrator.tracking.base import RunInfo, Tracker
 from orchestrator.tracking.runs import own_values
-
-RESTARTS = 2
-"""Times that a trial whose process died is started again, from its checkpoint, in one session."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -80,7 +77,8 @@ class Driver:
         self._journaled = set(agenda.records)
         self._by_tune_id: dict[str, Trial] = {}
         self._started: dict[str, float] = {}
-        self._deaths: Counter[str] = Counter()
+        self.setbacks = Setbacks(agenda.plan, folder)
+        self._told_end = False
         self._tried: set[object] = set()
         """Data sets that the variants on them have been sent to be built with."""
         self.gang: dict[str, Any] | None = None
@@ -116,6 +114,7 @@ class Driver:
     def next(self, tune_id: str) -> dict[str, Any] | None:
         """Tune's configuration of the next trial, if there is one now."""
         self._settle()
+        self._tell_end()
         while not self.fatal and (trial := self.agenda.next()) is not None:
             self._by_tune_id[tune_id] = trial
             if trial.id not in self._journaled:
@@ -132,7 +131,8 @@ class Driver:
             except ValidationError as error:
                 first = error.errors()[0]
                 where = ".".join(str(part) for part in first["loc"])
-                self.agenda.records[trial.id].reason = f"its values do not fit together: {where}: {first['msg']}"
+                told = f"its values do not fit together: {where}: {first['msg']}"
+                self.setbacks.raised(record, {FAILURE: told, FATAL: False, LASTING: True})
                 self.on_end(tune_id)
         return None
 
@@ -158,11 +158,38 @@ class Driver:
         """End the trials that wait in vain, and let those take over others that are to."""
         while out := self.agenda.out:
             for record in out:
-                record.status = Status.STOPPED
-                record.reason = f"stopped by the scheduler after epoch {record.epochs}"
-                self._close(record)
+                self._stop(record)
         for exploit in self.agenda.exploits:
             carry_out(exploit, self.agenda, self.folder)
+
+    def _stop(self, record: Record) -> None:
+        """End a trial before its last epoch; its result counts."""
+        spent = self.agenda.spent if record.status is not Status.RUNNING or self.agenda.cuts(record) else None
+        record.status = Status.STOPPED
+        record.reason = f"stopped by the scheduler after epoch {record.epochs}"
+        if spent is not None:
+            record.reason = f"stopped: the budget is spent ({spent}), after epoch {record.epochs}"
+        self._close(record)
+
+    def _tell_end(self) -> None:
+        """Tell once that the search begins no more trials."""
+        if self._told_end or self.agenda.spent is None:
+            return
+        self._told_end = True
+        budget, finals = self.plan.spec.budget, self.plan.spec.search.final_seeds
+        runs = "go on to their end" if budget.when_spent == "finish" else "stop after their epoch"
+        self.watcher.on_note(
+            f"{self.agenda.spent} is spent: no search trial begins, and those that run {runs}"
+            + ("; final runs follow" if finals else "")
+        )
+
+    @_kept
+    def cuts(self, tune_id: str, result: Mapping[str, Any]) -> bool:
+        """Whether a trial is to stop with this result, as the budget is spent."""
+        record = self.agenda.records[self._by_tune_id[tune_id].id]
+        if "epoch" in result:
+            record.epochs = int(result["epoch"])
+        return self.agenda.cuts(record)
 
     def _config(self, record: Record, run: RunSpec) -> dict[str, Any]:
         trial = record.trial
@@ -215,7 +242,7 @@ class Driver:
         record = self.agenda.records[self._by_tune_id[tune_id].id]
         self._started.setdefault(record.trial.id, time.monotonic() - result.get("time_total_s", 0.0))
         if FAILURE in result:
-            record.reason = result[FAILURE]
+            self.setbacks.raised(record, result)
             if result[FATAL]:
                 self.fatal = record.reason
             return
@@ -239,27 +266,23 @@ class Driver:
             # Not the trial's own fault: the next session tries it again.
             record.status = Status.INTERRUPTED
         elif record.reason:
-            record.status = Status.FAILED
+            record.status = Status.INTERRUPTED if self.setbacks.tries_again(record) else Status.FAILED
         elif record.epochs >= self._epochs_of(record.trial):
             record.status = Status.FINISHED
         elif record.epochs == self.agenda.next_rung(record):
             self._pause(record)
             return
         else:
-            record.status = Status.STOPPED
-            record.reason = f"stopped by the scheduler after epoch {record.epochs}"
+            self._stop(record)
+            return
         self._close(record)
 
     @_kept
     def on_death(self, tune_id: str, reason: str) -> None:
-        """A trial's process has died: it is started again, in another one, up to `RESTARTS` times."""
+        """A trial's process has died."""
         record = self.agenda.records[self._by_tune_id[tune_id].id]
-        self._deaths[record.trial.id] += 1
-        again = self._deaths[record.trial.id] <= RESTARTS
+        again = self.setbacks.died(record, reason)
         record.status = Status.INTERRUPTED if again else Status.FAILED
-        record.reason, record.died = f"its process died ({reason})", True
-        if not again:
-            record.reason += f", {RESTARTS + 1} times"
         self._close(record)
 
     def interrupt(self) -> None:
@@ -278,6 +301,7 @@ class Driver:
         self.watcher.on_end(record)
         if record.status.ended:
             shutil.rmtree(folder.checkpoints, ignore_errors=True)
+        self.fatal = self.fatal or self.setbacks.too_many(record)
 
     def _epochs_of(self, trial: Trial) -> int:
         run = self.plan.run_of(trial)
@@ -362,7 +386,8 @@ class DriverCallback(Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         # A trainable reports what it raises as a result, so this is the end of its process.
         error = trial.get_pickled_error()
-        self._driver.on_death(trial.trial_id, "killed, or out of memory" if error is None else first_line(error))
+        killed = RAY_KILLED if RAY_KILLED in str(trial.get_error()) else "killed, or out of memory"
+        self._driver.on_death(trial.trial_id, killed if error is None else first_line(error))
 
 
 class NoReport(ProgressReporter):
@@ -372,23 +397,3 @@ class NoReport(ProgressReporter):
         return False
 
     def report(self, trials: list[Any], done: bool, *sys_info: str) -> None: ...
-
-
-class InterruptStopper(Stopper):
-    """Ends Tune's run, and saves its trials, once a signal has come; `told` is called then."""
-
-    def __init__(self, interrupt: Interrupt, told: Callable[[], object] = lambda: None) -> None:
-        self._interrupt = interrupt
-        self._told = told
-
-    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        return False
-
-    def stop_all(self) -> bool:
-        if not self._interrupt:
-            return False
-        self._told()
-        return True
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}

@@ -8,8 +8,17 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from orchestrator.errors import BuildError, DataError, OrchestratorError, RegistryError, ResourceError, TeacherError
-from orchestrator.execution.job import FAILURE, FATAL
+from orchestrator.errors import (
+    BuildError,
+    DataError,
+    DivergenceError,
+    OrchestratorError,
+    RegistryError,
+    ResourceError,
+    TeacherError,
+)
+from orchestrator.execution.job import FAILURE, FATAL, LASTING, MEMORY
+from orchestrator.execution.memory import in_short, ran_out
 from orchestrator.store.home import TrialFolder
 
 
@@ -20,7 +29,14 @@ def failed(error: Exception, folder: str) -> dict[str, Any]:
     with contextlib.suppress(OSError):
         trial.path.mkdir(parents=True, exist_ok=True)
         trial.error.write_text("".join(traceback.format_exception(error)))
-    return {FAILURE: _in_one_line(error), FATAL: _hits_all(error), "done": True}
+    memory = ran_out(error)
+    return {
+        FAILURE: in_short(error) if memory else _in_one_line(error),
+        FATAL: not memory and _hits_all(error),
+        LASTING: isinstance(error, DivergenceError),
+        MEMORY: memory,
+        "done": True,
+    }
 
 
 def _hits_all(error: Exception) -> bool:

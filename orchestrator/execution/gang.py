@@ -15,7 +15,7 @@ from ray.exceptions import ActorDiedError, RayActorError
 
 from orchestrator.errors import first_line
 from orchestrator.execution.cluster import quiet_settings
-from orchestrator.execution.hub import OVER, RESTARTS, Order
+from orchestrator.execution.hub import OVER, Order
 from orchestrator.execution.job import FAILURE, FATAL
 from orchestrator.spec.resources import ResourcesSpec
 
@@ -23,6 +23,8 @@ PLACEMENT_TRIES = 30
 """Times that Ray Train looks for places for the workers, each for RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S."""
 WORKER_LOSSES = 10
 """Times that a gang has its workers started anew."""
+RESTARTS = 2
+"""Times that an order is given to new workers where a gang has ended over it."""
 END_S = 6.0
 """Seconds that workers get to end; Ray kills a trial's actor that takes 10 s to end, and all that it has started."""
 

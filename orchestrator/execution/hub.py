@@ -21,12 +21,10 @@ from ray.util.placement_group import PlacementGroup, placement_group_table, remo
 from ray.util.state import list_jobs
 from ray.util.state.exception import RayStateApiException
 
-from orchestrator.execution.job import FAILURE, FATAL, INTERRUPTED
+from orchestrator.execution.job import DIED, FAILURE, FATAL, INTERRUPTED
 
 OVER: Final = "over"
 """Key of an answer that no worker gave: why the gang has ended."""
-RESTARTS = 2
-"""Times that an epoch is begun again after its workers died, before its trial fails."""
 GRACE_S = 3.0
 """After a stop, epochs that end within this time are completed; longer ones are left in the middle."""
 PATIENCE_S = 3.0
@@ -83,9 +81,13 @@ class Gang:
 
 
 class Hub:
-    """The orders and answers of a session's gangs, by the gang's key."""
+    """The orders and answers of a session's gangs, by the gang's key.
 
-    def __init__(self, marks: range = range(1, GANGS)) -> None:
+    An epoch is begun again after its workers died, `restarts` times before its trial fails.
+    """
+
+    def __init__(self, restarts: int, marks: range = range(1, GANGS)) -> None:
+        self._restarts = restarts
         self._marks = marks
         self._opened = 0
         self._gangs: dict[str, Gang] = {}
@@ -160,8 +162,9 @@ class Hub:
             grown = size > gang.size > 0
             if gang.order is not None and gang.answer is None and gang.taken and not grown:
                 gang.deaths += 1
-                if gang.deaths > RESTARTS:
-                    gang.answer = {FAILURE: f"its workers died {gang.deaths} times", FATAL: False, "done": True}
+                if gang.deaths > self._restarts:
+                    times = f" {gang.deaths} times" if gang.deaths > 1 else ""
+                    gang.answer = {FAILURE: f"its workers died{times}", FATAL: False, DIED: True, "done": True}
             gang.generation += 1
             gang.size, gang.working, gang.taken = size, True, False
             gang.changed.notify_all()
@@ -224,7 +227,7 @@ class Hub:
 
 
 @contextmanager
-def serving_hub() -> Iterator[tuple[str, Any]]:
+def serving_hub(restarts: int) -> Iterator[tuple[str, Any]]:
     """A hub on this node, under the name by which others find it; at the end the gangs have left nothing behind."""
     name, node = f"orchestrator-{uuid.uuid4().hex}", ray.get_runtime_context().get_node_id()
     shared = _coordinator() is not None
@@ -234,7 +237,7 @@ def serving_hub() -> Iterator[tuple[str, Any]]:
     hub = (
         ray.remote(Hub)
         .options(name=name, num_cpus=0, max_concurrency=10_000, label_selector={"ray.io/node-id": node})
-        .remote(marks)
+        .remote(restarts, marks)
     )
     try:
         yield name, hub

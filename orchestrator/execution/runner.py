@@ -147,13 +147,14 @@ def _run_trials(driver: Driver, cluster: Machine, interrupt: Interrupt) -> None:
     from ray import tune
     from ray.widgets.util import in_notebook
 
-    from orchestrator.execution.driver import AgendaSearcher, DriverCallback, InterruptStopper, NoReport
+    from orchestrator.execution.driver import AgendaSearcher, DriverCallback, NoReport
     from orchestrator.execution.scheduler import VariantScheduler, relive, variant_schedulers
+    from orchestrator.execution.stopper import SessionStopper
     from orchestrator.execution.trial import actors_for
 
     plan, agenda, folder = driver.plan, driver.agenda, driver.folder
     spec = plan.spec
-    concurrency = plan.concurrency(cluster)
+    concurrency = driver.setbacks.concurrency = plan.concurrency(cluster)
     schedulers = variant_schedulers(spec.search, plan.arms)
     for record in agenda.records.values():
         if record.trial.phase is Phase.SEARCH and record.status.ended and schedulers:
@@ -166,7 +167,7 @@ def _run_trials(driver: Driver, cluster: Machine, interrupt: Interrupt) -> None:
     driver.watcher.on_plan(plan, agenda.records, concurrency)
     storage = folder.path / "ray"
     shutil.rmtree(storage, ignore_errors=True)
-    with actors_for(spec.resources, storage) as actors:
+    with actors_for(spec.resources, storage, spec.budget.failures.max_restarts) as actors:
         driver.gang = actors.gang
         tuner = tune.Tuner(
             actors.trainable,
@@ -186,7 +187,7 @@ def _run_trials(driver: Driver, cluster: Machine, interrupt: Interrupt) -> None:
                 # Elsewhere `verbose` is enough, and Tune warns of a reporter.
                 progress_reporter=NoReport() if in_notebook() else None,
                 callbacks=[DriverCallback(driver)],
-                stop=InterruptStopper(interrupt, actors.stop),
+                stop=SessionStopper(driver, interrupt, actors.stop),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 # The driver starts dead trials again. Tune would not where a reused actor died between two trials.
                 failure_config=tune.FailureConfig(max_failures=0),

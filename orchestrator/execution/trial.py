@@ -123,8 +123,8 @@ class Actors:
 
 
 @contextmanager
-def actors_for(resources: ResourcesSpec, storage: Path) -> Iterator[Actors]:
-    """What runs trials of these resources meanwhile; `storage` is for Ray's own files."""
+def actors_for(resources: ResourcesSpec, storage: Path, restarts: int) -> Iterator[Actors]:
+    """What runs trials of these resources meanwhile; `storage` is for Ray's own files, `restarts` as `Hub` has it."""
     if resources.workers == (1, 1):
         taken = {"cpu": resources.cpus_per_worker, "gpu": resources.gpus_per_worker, **resources.custom_resources}
         yield Actors(tune.with_resources(DistillationTrainable, taken))
@@ -132,5 +132,5 @@ def actors_for(resources: ResourcesSpec, storage: Path) -> Iterator[Actors]:
     # The workers' resources are Ray Train's to take. A trial's own actor needs none; it stays where Ray's control
     # plane is, so that the loss of any other node costs it no more than its workers.
     trainable = tune.with_resources(GangTrainable, tune.PlacementGroupFactory([{HEAD_NODE: 0.001}]))
-    with serving_hub() as (name, hub):
+    with serving_hub(restarts) as (name, hub):
         yield Actors(trainable, terms(resources, name, storage), hub.stop.remote)

@@ -19,7 +19,7 @@ class Watcher:
     def on_stage(self, text: str) -> None: ...
 
     def on_note(self, text: str) -> None:
-        """Something that was done before the first trial and stays worth knowing."""
+        """Something that stays worth knowing."""
 
     def on_plan(self, plan: Plan, records: dict[str, Record], concurrency: int) -> None: ...
 

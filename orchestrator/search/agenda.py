@@ -85,7 +85,8 @@ class Agenda:
         }
         self._ready = set(ready_teachers)
         self._out_of_budget = out_of_budget
-        self._resume = [record.trial for record in self.records.values() if record.status is Status.INTERRUPTED]
+        self._spent: str | None = None
+        self._resume = {id: record.trial for id, record in self.records.items() if record.status is Status.INTERRUPTED}
         self._running: dict[str, Record] = {}
         self._paused = {id: record for id, record in self.records.items() if record.status is Status.PAUSED}
         self._waiting = Waiting(plan, self.records)
@@ -93,8 +94,11 @@ class Agenda:
         """Trials that were ever handed out, by phase and variant."""
         self._ended: Counter[tuple[Phase, str]] = Counter()
         self._failures = 0
+        self._epochs = 0
+        """Of search trials that do not run now."""
         for record in self.records.values():
             self._begun[_group(record.trial)] += 1
+            self._epochs += _epochs_of_search(record)
             self._count_end(record)
         self._winners: dict[str, list[Record]] = {}
         """The best trials of the variants whose search is over, as many as final runs repeat."""
@@ -120,19 +124,22 @@ class Agenda:
                 self._begun[_group(trial)] += 1
             self._paused.pop(trial.id, None)
             record = self._running[trial.id] = self.records[trial.id]
+            self._epochs -= _epochs_of_search(record)
             record.status, record.reason, record.died = Status.RUNNING, None, False
         return trial
 
     def finish(self, record: Record) -> None:
         """Take in the outcome of a trial that ran or waited; one that was interrupted is handed out again."""
-        for open_ones in (self._running, self._paused):
-            open_ones.pop(record.trial.id, None)
+        if self._running.pop(record.trial.id, None) is not None:
+            self._epochs += _epochs_of_search(record)
+        for waiting in (self._paused, self._resume):
+            waiting.pop(record.trial.id, None)
         self.records[record.trial.id] = record
         self._count_end(record)
         if record.status is Status.PAUSED:
             self._paused[record.trial.id] = record
         if record.status is Status.INTERRUPTED:
-            self._resume.append(record.trial)
+            self._resume[record.trial.id] = record.trial
         if record.trial.phase is Phase.TEACHER and record.status is Status.FINISHED:
             self._ready.add(record.trial.variant)
         if record.trial.phase is Phase.SEARCH and record.status is Status.PAUSED:
@@ -158,9 +165,15 @@ class Agenda:
     @property
     def out(self) -> list[Record]:
         """Trials that wait in vain: others were better, or the search is to begin no more."""
-        if self.budget_spent:
-            return [record for record in self._paused.values() if record.trial.phase is Phase.SEARCH]
-        return self._waiting.out
+        if not self.budget_spent:
+            return self._waiting.out
+        paused = [record for record in self._paused.values() if record.trial.phase is Phase.SEARCH]
+        return [*paused, *filter(self.cuts, (self.records[id] for id in self._resume))]
+
+    def cuts(self, record: Record) -> bool:
+        """Whether a trial is to stop where it is, as the budget is spent."""
+        stops = self.plan.spec.budget.when_spent == "stop" and record.trial.phase is Phase.SEARCH
+        return stops and self.budget_spent
 
     @property
     def running(self) -> list[Record]:
@@ -169,19 +182,36 @@ class Agenda:
     @property
     def budget_spent(self) -> bool:
         """Whether the spec's limits forbid more search trials."""
-        limit = self.plan.spec.budget.max_failures
-        return self._out_of_budget() or (limit is not None and self._failures >= limit)
+        return self.spent is not None
+
+    @property
+    def spent(self) -> str | None:
+        """The field of the limit that forbids more search trials; once there is one, it stays."""
+        if self._spent is None:
+            budget = self.plan.spec.budget
+            reached = {
+                "budget.time_s": self._out_of_budget(),
+                "budget.max_failures": budget.max_failures is not None and self._failures >= budget.max_failures,
+                "budget.student_epochs": budget.student_epochs is not None and self.trained >= budget.student_epochs,
+            }
+            self._spent = next((field for field, is_reached in reached.items() if is_reached), None)
+        return self._spent
+
+    @property
+    def trained(self) -> int:
+        """Student-epochs of the search so far; one that is trained again after an interruption counts once."""
+        return self._epochs + sum(map(_epochs_of_search, self._running.values()))
 
     def best(self, variant: str) -> Record | None:
         """The variant's best search trial by the spec's metric, one that ran to its end if there is one."""
         return best_record(self._search_of(variant), self.plan.spec.search)
 
     def _interrupted(self) -> Trial | None:
-        for position, trial in enumerate(self._resume):
+        for trial in self._resume.values():
             if trial.phase is Phase.TEACHER and trial.variant not in self._wanted(lambda key: False):
                 continue
             if self._ready.issuperset(source.key for source in self.plan.sources_of(trial) if source.key is not None):
-                return self._resume.pop(position)
+                return self._resume.pop(trial.id)
         return None
 
     def _teacher(self) -> Trial | None:
@@ -277,6 +307,10 @@ class Agenda:
 def _at_the_start(status: Status) -> Status:
     """What an open trial of an earlier session is; nothing runs any more."""
     return status if status is Status.PAUSED else Status.INTERRUPTED
+
+
+def _epochs_of_search(record: Record) -> int:
+    return record.epochs if record.trial.phase is Phase.SEARCH else 0
 
 
 def _group(trial: Trial) -> tuple[Phase, str]:

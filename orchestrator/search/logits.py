@@ -87,6 +87,12 @@ class LogitPlan:
         # Values of the search that give this run an augmentation of its own.
         return replace(keeping, limit=self._limit) if keeping.forced else replace(keeping, stored=False, why=_ALONE)
 
+    def shared(self, run: RunSpec, sources: Sequence[Source], seed: int) -> tuple[str, Keeping] | None:
+        """The set of stored logits that runs of a seed share, by its name, and how it is kept; None without one."""
+        which = _set_of(run, sources, seed)
+        use = self._uses.get(which)
+        return (which.name, use.keeping) if use is not None and use.keeping.stored else None
+
     @property
     def _limit(self) -> float:
         return self._plan.spec.resources.teacher_logits_gb * GB

@@ -33,14 +33,14 @@ def anything_left(
     teachers = [record for record in records.values() if record.trial.phase is Phase.TEACHER]
     failed = {record.trial.variant for record in teachers if record.status is Status.FAILED and not record.died}
     blocked = {arm.name for arm in plan.arms if failed.intersection(plan.teachers_wanting([arm], stored))}
-    agenda = Agenda(plan, lambda arm, drawn: _Anything(), records, plan.teachers, lambda: out_of_budget)
+    agenda = Agenda(plan, lambda arm, drawn: Anything(), records, plan.teachers, lambda: out_of_budget)
     if not records or agenda.out or agenda.exploits:
         return True
     return any(trial.variant not in blocked for trial in iter(agenda.next, None))
 
 
-class _Anything:
-    """A sampler for asking whether there is anything left, without drawing it."""
+class Anything:
+    """A sampler for asking what is left, without drawing it."""
 
     def suggest(self, trial_id: str) -> dict[str, Any]:
         return {}

@@ -13,10 +13,11 @@ from pydantic import Field, model_validator
 
 from orchestrator.spec.augmentation import AugmentationSpec
 from orchestrator.spec.base import Section, broken_rule
+from orchestrator.spec.budget import BudgetSpec
 from orchestrator.spec.data import DataSpec
 from orchestrator.spec.distillation import DistillationSpec
 from orchestrator.spec.model import StudentSpec, TeacherSpec
-from orchestrator.spec.resources import BudgetSpec, ResourcesSpec
+from orchestrator.spec.resources import ResourcesSpec
 from orchestrator.spec.schedulers import PopulationScheduler
 from orchestrator.spec.scheme import Ensemble, Mutual, SchemeSpec, SingleTeacher, TeacherAssistants
 from orchestrator.spec.search import SearchSpec
@@ -191,7 +192,7 @@ class ExperimentSpec(RunSpec):
     )
     search: SearchSpec = Field(SearchSpec(), description="Variants, values that are tried, and seeds.")
     resources: ResourcesSpec = Field(ResourcesSpec(), description="What one trial takes.")
-    budget: BudgetSpec = Field(BudgetSpec(), description="When the search ends.")
+    budget: BudgetSpec = Field(BudgetSpec(), description="When the search ends, and what becomes of failures.")
     tracking: TrackingSpec = Field(TrackingSpec(), description="Where runs are recorded.")
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""`resources` and `budget`: what a trial takes, and when the search ends."""
+"""`resources`: what a trial takes."""
 
 from __future__ import annotations
 
@@ -81,10 +81,3 @@ class ResourcesSpec(Section):
         """The smallest and the largest number of workers of one trial."""
         low, high = (self.num_workers,) * 2 if isinstance(self.num_workers, int) else self.num_workers
         return low, high
-
-
-class BudgetSpec(Section):
-    """Limits of the whole experiment; what has started then finishes, and final runs follow."""
-
-    time_s: float | None = Field(None, gt=0, description="Seconds after which no search trial is started.")
-    max_failures: int | None = Field(None, ge=1, description="Failed trials after which none is started.")

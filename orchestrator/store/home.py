@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 
 from orchestrator.errors import CheckpointError, OrchestratorError, UsageError
 from orchestrator.registry import nearest
-from orchestrator.search.trials import Record, replay
+from orchestrator.search.trials import Record, Status, replay
 from orchestrator.spec.experiment import ExperimentSpec
 from orchestrator.spec.loading import load_spec, to_yaml
 from orchestrator.store.journal import Journal
@@ -169,7 +169,14 @@ class ExperimentFolder:
         return load_spec(self.path / "spec.yaml")
 
     def records(self) -> dict[str, Record]:
-        return replay(self.journal.read())
+        """What the journal tells; of trials that it does not tell the end of, what their own files add."""
+        records = replay(self.journal.read())
+        for record in records.values():
+            is_open = record.status in (Status.RUNNING, Status.INTERRUPTED)
+            if is_open and (epochs := self.trial(record.trial.id).metrics()):
+                record.metrics = {name: value for name, value in epochs[-1].items() if name != "epoch"}
+                record.epochs = int(epochs[-1]["epoch"])
+        return records
 
     def seconds(self) -> float:
         """Time of all sessions so far, each up to the last event that it wrote of its trials.

@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator import load_spec
 from orchestrator.errors import OrchestratorError
-from orchestrator.execution.driver import RESTARTS, Driver
+from orchestrator.execution.driver import Driver
 from orchestrator.execution.job import DESCRIBED, FAILURE, FATAL
 from orchestrator.execution.watcher import Watcher
 from orchestrator.search.agenda import Agenda, PlannedSampler
@@ -28,6 +28,9 @@ SPEC = {
     "training": {"epochs": 2},
     "search": {"variants": {"alone": {}}, "final_seeds": 1},
 }
+
+
+RESTARTS = 2
 
 
 class Ends(Watcher):

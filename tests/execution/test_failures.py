@@ -119,3 +119,55 @@ def test_a_trial_that_cannot_fit_is_refused_with_the_numbers(shell: Shell) -> No
     done = shell.run("run", shell.spec({"resources": {"cpus_per_worker": 4000}}))
     assert done.returncode == 2
     assert "4000" in done.stdout
+
+
+DIVERGES = {
+    "search.num_samples": 6,
+    "search.final_seeds": 1,
+    "search.space": {},
+    "search.variants": {
+        "broken": {
+            "set": {"distillation": {"kd_weight": 0.0, "ce_weight": 1.0}},
+            "space": {"training.optimizer.lr": {"type": "loguniform", "low": 1.0e29, "high": 1.0e30}},
+        }
+    },
+}
+
+
+def test_failures_alike_stop_the_experiment_and_are_tried_again_by_the_same_command(shell: Shell) -> None:
+    spec = shell.spec(DIVERGES)
+    done = shell.run("run", spec)
+    assert done.returncode == 1
+    text = " ".join(done.stdout.split())
+    assert "5 trials failed alike" in text
+    assert "became NaN or infinite" in text
+    assert "broken-000" in text
+    assert "error.txt" in text
+    assert "run the same command again" in text
+    records = shell.records()
+    assert {record.status for record in records.values()} == {Status.INTERRUPTED}
+    assert len(records) <= 6
+    told = " ".join(shell.run("status").stdout.split())
+    assert "became NaN or infinite" in told
+    assert "continue with" in told
+    # The budget is no part of what the experiment is.
+    again = shell.run("run", spec, "--set", "budget.failures.stop_after_alike=null")
+    assert again.returncode == 1
+    assert "failed alike" not in again.stdout
+    ended = shell.records()
+    assert len(ended) == 6
+    assert {record.status for record in ended.values()} == {Status.FAILED}
+    assert all("epoch 1, step" in (record.reason or "") for record in ended.values())
+
+
+def test_a_budget_of_epochs_stops_the_search_in_mid_trial_and_final_runs_follow(shell: Shell) -> None:
+    budget = {"student_epochs": 5, "when_spent": "stop"}
+    done = shell.run("run", shell.spec({"budget": budget, "resources.max_concurrent_trials": 1}))
+    assert done.returncode == 0, done.stdout
+    assert "budget.student_epochs is spent" in done.stdout
+    records = shell.records()
+    search = [record for record in records.values() if record.trial.phase is Phase.SEARCH]
+    assert [(record.status, record.epochs) for record in search] == [(Status.FINISHED, 3), (Status.STOPPED, 2)]
+    assert search[1].metrics["val/acc1"] > 0
+    finals = [record for record in records.values() if record.trial.phase is Phase.FINAL]
+    assert [(record.status, record.epochs) for record in finals] == [(Status.FINISHED, 3)] * 4

@@ -10,16 +10,17 @@ from typing import Any
 import pytest
 
 from orchestrator.execution import hub as room
-from orchestrator.execution.hub import OVER, RESTARTS, Hub, Order
-from orchestrator.execution.job import FAILURE, FATAL, INTERRUPTED
+from orchestrator.execution.hub import OVER, Hub, Order
+from orchestrator.execution.job import DIED, FAILURE, FATAL, INTERRUPTED
 
+RESTARTS = 2
 FIRST, SECOND = Order("job", 1), Order("job", 2)
 G = "gang"
 
 
 def played(scene: Callable[[Hub], Awaitable[None]]) -> None:
     async def play() -> None:
-        hub = Hub()
+        hub = Hub(RESTARTS)
         await hub.open(G)
         async with asyncio.timeout(10):
             await scene(hub)
@@ -88,7 +89,7 @@ def test_an_epoch_whose_workers_die_again_and_again_fails_its_trial(sizes: list[
         # A group that has grown was started anew for that, and nothing had died.
         assert trial.done() is fails
         if fails:
-            assert await trial == {FAILURE: "its workers died 3 times", FATAL: False, "done": True}
+            assert await trial == {FAILURE: "its workers died 3 times", FATAL: False, DIED: True, "done": True}
         trial.cancel()
 
     played(scene)
