@@ -150,6 +150,8 @@ class Session:
             if self._stored is not None:
                 self._stored.serve(self.training)
             chosen = {} if keeping is None else {"teacher_logits": str(keeping)}
+        # A process that was cut off from the cluster, and replaced, may train on with the same folder before it.
+        self._claim = self.folder.claim() if self._writes else ""
         # What the others would read could be older, where a file system takes its time.
         state = world.broadcast(load_latest(self.folder.checkpoints) if self._writes else None)
         if state is not None:
@@ -234,6 +236,7 @@ class Session:
         metrics = self.training.train_epoch() | self._values
         if self._stored is not None:
             metrics |= self._stored.metrics()
+        self._require_claim()
         if self.training.done:
             metrics |= self._complete(metrics)
         if self._writes:
@@ -247,11 +250,16 @@ class Session:
     def save(self) -> None:
         """Write a checkpoint of the last completed epoch, if that epoch has none yet."""
         if self._writes and self.training.epoch > self._saved_epoch:
+            self._require_claim()
             begin = time.monotonic()
             save_checkpoint(self.folder.checkpoints, self.training.state())
             self._saved_epoch = self.training.epoch
             self._saved_at = time.monotonic()
             self._saving_s = self._saved_at - begin
+
+    def _require_claim(self) -> None:
+        if self._writes and not self.folder.is_claimed(self._claim):
+            raise OrchestratorError(f"{self.job.trial}: another process goes on with this trial")
 
     def _keep(self, metrics: Mapping[str, float]) -> None:
         """Write what the epoch that has just ended leaves."""

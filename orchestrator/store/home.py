@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -278,6 +279,16 @@ class TrialFolder:
     def artifacts(self) -> Path:
         """Folder of small text files that describe the trial when it has ended; they go to the tracker."""
         return self.path / "artifacts"
+
+    def claim(self) -> str:
+        """Become the one process that writes here; any earlier one is to find out by `is_claimed`."""
+        mine = uuid.uuid4().hex
+        (self.path / "writer").write_text(mine)
+        return mine
+
+    def is_claimed(self, by: str) -> bool:
+        """Whether nobody else has claimed it since."""
+        return (self.path / "writer").read_text() == by
 
     def described(self) -> dict[str, str]:
         """The artifacts' text by file name."""

@@ -10,7 +10,7 @@ import torch
 from orchestrator import build, load_spec, names
 from orchestrator.catalog import DATASETS
 from orchestrator.data import load_dataset
-from orchestrator.errors import BuildError, CheckpointError, TeacherError
+from orchestrator.errors import BuildError, CheckpointError, OrchestratorError, TeacherError
 from orchestrator.execution.failing import failed
 from orchestrator.execution.job import FATAL, Job
 from orchestrator.execution.session import WORTH, Cache, Session
@@ -393,3 +393,16 @@ def test_a_trial_that_waits_on_its_way_ends_as_one_that_does_not(tmp_path, teach
             assert load_latest(session.folder.checkpoints)["epoch"] == until
     assert legs == [(0, 1), (1, 3), (3, 4)]
     assert without_times(session.folder.metrics()) == without_times(whole.folder.metrics())
+
+
+def test_a_process_that_was_replaced_writes_no_more(tmp_path, teacher):
+    cut_off = Session(job(tmp_path, teacher=teacher), Cache())
+    cut_off.train_epoch()
+    replacing = Session(job(tmp_path, teacher=teacher), Cache())
+    with pytest.raises(OrchestratorError, match="another process goes on with this trial"):
+        cut_off.train_epoch()
+    with pytest.raises(OrchestratorError, match="another process"):
+        cut_off.save()
+    assert [entry["epoch"] for entry in on_disk(tmp_path)] == [1]
+    finish(replacing)
+    assert [entry["epoch"] for entry in on_disk(tmp_path)] == [1, 2, 3, 4]
