@@ -23,6 +23,9 @@ PACKAGES = (
     "numpy",
 )
 
+COMMIT_VARIABLE = "ORCHESTRATOR_COMMIT"
+"""Tells the commit where the code was sent without its repository."""
+
 
 def describe() -> dict[str, str | float]:
     """The environment as flat data; nothing that identifies a person or a host."""
@@ -42,6 +45,8 @@ def describe() -> dict[str, str | float]:
 
 def git_commit(folder: Path | None = None) -> str:
     """The folder's commit, marked where files differ from it; "" outside a repository."""
+    if sent := os.environ.get(COMMIT_VARIABLE):
+        return sent
     try:
         commit = _git(["rev-parse", "HEAD"], folder)
         changed = _git(["status", "--porcelain", "--untracked-files=no"], folder)

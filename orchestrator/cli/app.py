@@ -13,7 +13,7 @@ from rich.console import Console
 from typer.exceptions import TyperException
 
 from orchestrator import __version__
-from orchestrator.cli import compare, results, run, specs, ui
+from orchestrator.cli import compare, doctor, results, run, specs, submit, ui
 from orchestrator.environment import version_of
 from orchestrator.errors import OrchestratorError
 from orchestrator.store.home import HOME_VARIABLE
@@ -74,10 +74,12 @@ def options(
 app.command()(specs.validate)
 app.command()(specs.plan)
 app.command()(run.run)
+app.command()(submit.submit)
 app.command("results")(results.results)
 app.command()(compare.compare)
 app.command()(results.status)
 app.command("list")(results.list_experiments)
+app.command()(doctor.doctor)
 app.command()(ui.ui)
 app.command()(specs.schema)
 

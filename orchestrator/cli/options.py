@@ -46,4 +46,13 @@ HomeOption = Annotated[
         help="Folder of experiments and the MLflow store; default ORCHESTRATOR_HOME, else ./.orchestrator.",
     ),
 ]
+ClusterOption = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        metavar="URL",
+        help="Of experiments that were submitted to this Ray cluster: its dashboard, such as http://10.0.0.1:8265.",
+        show_default=False,
+    ),
+]
 FormatOption = Annotated[Format, typer.Option("--format", help="table for people, json for programs.")]

@@ -14,7 +14,8 @@ from rich.table import Table
 from orchestrator.analysis.notes import failures
 from orchestrator.analysis.results import Results, VariantResult
 from orchestrator.analysis.rows import to_csv
-from orchestrator.cli.options import Format, FormatOption, HomeOption, NameArgument, ResultFormat
+from orchestrator.cli.options import ClusterOption, Format, FormatOption, HomeOption, NameArgument, ResultFormat
+from orchestrator.cli.remote import ask_there, list_there
 from orchestrator.cli.tables import NARROW, print_comparison, print_trials, table_of
 from orchestrator.cli.terminal import screen
 from orchestrator.errors import OrchestratorError
@@ -49,9 +50,14 @@ def results(
             help="Show the Pareto front over these, such as test/acc1,student.parameters,time/epoch_s.",
         ),
     ] = None,
+    address: ClusterOption = None,
     home: HomeOption = None,
 ) -> int:
     """Show an experiment's trials and compare its variants."""
+    if address is not None:
+        given = {"--format": format, "--rows": rows, "--reference": reference, "--pareto": pareto}
+        words = [word for option, value in given.items() if value is not None for word in (option, value)]
+        return ask_there(address, "results", name, words, home)
     experiment = Experiment.load(name, home)
     found = experiment.results(reference)
     if format is ResultFormat.JSON:
@@ -85,8 +91,12 @@ def status(name: NameArgument = None, format: FormatOption = Format.TABLE, home:
     return 0
 
 
-def list_experiments(format: FormatOption = Format.TABLE, home: HomeOption = None) -> int:
-    """List the experiments of the home folder, the latest first."""
+def list_experiments(
+    format: FormatOption = Format.TABLE, address: ClusterOption = None, home: HomeOption = None
+) -> int:
+    """List the experiments of the home folder, or those submitted to a cluster, the latest first."""
+    if address is not None:
+        return list_there(address, format)
     place = Home(home)
     rows = [_row(folder, place) for folder in place.experiments()]
     if format is Format.JSON:

@@ -96,6 +96,12 @@ def load_cifar100(
     return _load(_CIFAR100, root, verify, download, cache)
 
 
+def find_cifar(name: str, root: Path | None, cache: Path | None) -> Path:
+    """The folder or archive that `name`, cifar10 or cifar100, would be read from; raises `DataError` without one."""
+    layout = _CIFAR10 if name == _CIFAR10.name else _CIFAR100
+    return _source(layout, data_root(layout.name, root, cache))
+
+
 def _load(layout: _Layout, root: Path | None, verify: bool, download: bool, cache: Path | None) -> Dataset:
     place = data_root(layout.name, root, cache)
     if download and not any(path.exists() for path in _places(layout, place)):
@@ -128,22 +134,30 @@ def _places(layout: _Layout, place: Path) -> list[Path]:
     return [place / layout.folder, place / next(iter(layout.test)), place / layout.archive]
 
 
-def _contents(layout: _Layout, place: Path) -> dict[str, tuple[str, bytes]]:
-    """Of each file by name: what to call it in errors, and its bytes."""
+def _source(layout: _Layout, place: Path) -> Path:
+    """The folder with all files, or the archive; raises `DataError` where there is neither."""
     folder, single, archive = _places(layout, place)
     if not folder.is_dir() and single.is_file():
         folder = place
     if folder.is_dir():
         if lacking := [name for name in layout.md5 if not (folder / name).is_file()]:
             raise missing(layout.name, [folder], f"files {', '.join(lacking)}")
-        try:
-            return {name: (str(folder / name), (folder / name).read_bytes()) for name in layout.md5}
-        except OSError as error:
-            raise damaged(str(error.filename or folder), f"cannot be read: {error}", layout.name) from error
+        return folder
     if not archive.is_file():
         raise missing(layout.name, [folder, archive])
-    members = read_members(archive, [f"{layout.folder}/{name}" for name in layout.md5])
-    return {name: (f"{archive}:{layout.folder}/{name}", members[f"{layout.folder}/{name}"]) for name in layout.md5}
+    return archive
+
+
+def _contents(layout: _Layout, place: Path) -> dict[str, tuple[str, bytes]]:
+    """Of each file by name: what to call it in errors, and its bytes."""
+    source = _source(layout, place)
+    if source.is_dir():
+        try:
+            return {name: (str(source / name), (source / name).read_bytes()) for name in layout.md5}
+        except OSError as error:
+            raise damaged(str(error.filename or source), f"cannot be read: {error}", layout.name) from error
+    members = read_members(source, [f"{layout.folder}/{name}" for name in layout.md5])
+    return {name: (f"{source}:{layout.folder}/{name}", members[f"{layout.folder}/{name}"]) for name in layout.md5}
 
 
 def _images(layout: _Layout, part: dict[str, Any], where: str) -> Images:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -34,12 +35,8 @@ def load_cinic10(
     from the training images, as everywhere. `verify` asks for the published 9,000 images of each class in each
     part. Decoded images are kept in `cache`. Raises `DataError` naming the folder or file that is missing or wrong.
     """
-    place = data_root("cinic10", root, cache)
-    places = [place / "CINIC-10", place]
     parts = ("train", "valid", "test") if include_valid else ("train", "test")
-    found = next((folder for folder in places if all((folder / part).is_dir() for part in parts)), None)
-    if found is None:
-        raise missing("cinic10", places, f"folders {', '.join(parts[:-1])} and test")
+    found = find_cinic10(root, cache, parts)
     tree = FolderTree(found, parts)
     listed = []
     for part in parts:
@@ -61,3 +58,13 @@ def load_cinic10(
         flip=True,
         crop_padding=images.train.images.shape[2] // 8,
     )
+
+
+def find_cinic10(root: Path | None, cache: Path | None, parts: Sequence[str] = ("train", "test")) -> Path:
+    """The folder with the parts; raises `DataError` without one."""
+    place = data_root("cinic10", root, cache)
+    places = [place / "CINIC-10", place]
+    found = next((folder for folder in places if all((folder / part).is_dir() for part in parts)), None)
+    if found is None:
+        raise missing("cinic10", places, f"folders {', '.join(parts[:-1])} and test")
+    return found

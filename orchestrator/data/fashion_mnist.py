@@ -33,16 +33,10 @@ def load_fashion_mnist(
     `root` or in those downloads. `verify` accepts only the published content, otherwise any number of images in
     the same format will do. Raises `DataError` when files are missing (naming the folders) or damaged.
     """
-    folders = [DEBIAN_FOLDER] if root is None else [root / "FashionMNIST" / "raw", root / "fashion-mnist", root]
-    target = data_root("fashion-mnist", root, cache) / "fashion-mnist" if download or root or cache else None
-    if target is not None and target not in folders:
-        folders.append(target)
-    files = _find(folders)
-    if files is None and download and target is not None:
-        fetch("fashion-mnist", target)
-        files = _find(folders)
-    if files is None:
-        raise missing("fashion-mnist", folders, f"four files ({', '.join(_SHA256)})")
+    folders = _folders(root, cache)
+    if download and _find(folders) is None:
+        fetch("fashion-mnist", data_root("fashion-mnist", root, cache) / "fashion-mnist")
+    files = _found(folders)
 
     def read(name: str, dimensions: int) -> Tensor:
         return read_idx(files[name], dimensions, _SHA256[name] if verify else None)
@@ -78,6 +72,25 @@ def load_fashion_mnist(
         flip=True,
         crop_padding=2,
     )
+
+
+def find_fashion_mnist(root: Path | None, cache: Path | None) -> Path:
+    """The folder with the four files; raises `DataError` without one."""
+    return next(iter(_found(_folders(root, cache)).values())).parent
+
+
+def _folders(root: Path | None, cache: Path | None) -> list[Path]:
+    """Where the files are looked for."""
+    if root is not None:
+        return [root / "FashionMNIST" / "raw", root / "fashion-mnist", root]
+    return [DEBIAN_FOLDER, *([cache / "downloads" / "fashion-mnist"] if cache else [])]
+
+
+def _found(folders: Sequence[Path]) -> dict[str, Path]:
+    files = _find(folders)
+    if files is None:
+        raise missing("fashion-mnist", folders, f"four files ({', '.join(_SHA256)})")
+    return files
 
 
 def _find(folders: Sequence[Path]) -> dict[str, Path] | None:

@@ -73,6 +73,15 @@ def load_tiny_imagenet(
     )
 
 
+def find_tiny_imagenet(root: Path | None, cache: Path | None) -> Path:
+    """The folder or archive that it would be read from; raises `DataError` without one."""
+    place = data_root("tiny-imagenet", root, cache)
+    tree = _find(place)
+    if tree is None:
+        raise missing("tiny-imagenet", _places(place))
+    return tree.where
+
+
 def _places(place: Path) -> list[Path]:
     return [place / _FOLDER, place, place / f"{_FOLDER}.zip"]
 

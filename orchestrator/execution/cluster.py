@@ -39,6 +39,12 @@ def quiet_settings() -> None:
         os.environ.setdefault(name, value)
 
 
+def use_token() -> None:
+    """Send the token that the environment names, as Ray does only where it is told twice; before ray is imported."""
+    if any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+
 @contextmanager
 def ray_session(address: str | None, machine: Machine, log: Path, custom: Iterable[str] = ()) -> Iterator[Machine]:
     """Run with Ray: one that is already initialised, the cluster at `address`, or a new local one.
@@ -47,6 +53,8 @@ def ray_session(address: str | None, machine: Machine, log: Path, custom: Iterab
     Ray that was started or joined here is left again.
     """
     quiet_settings()
+    if address is not None:
+        use_token()
     import ray
 
     handler = logging.FileHandler(log)

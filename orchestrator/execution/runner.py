@@ -15,6 +15,7 @@ from orchestrator.analysis.results import Results
 from orchestrator.errors import OrchestratorError
 from orchestrator.execution.cluster import quiet_settings, ray_session
 from orchestrator.execution.interrupt import Interrupt, catching
+from orchestrator.execution.preflight import preflight
 from orchestrator.execution.teacher import fetch_teachers
 from orchestrator.execution.warm_start import in_words, warm_start
 from orchestrator.execution.watcher import Watcher
@@ -92,6 +93,11 @@ def run_experiment(
                 watcher.on_stage("starting Ray" if address is None else f"joining Ray at {address}")
                 with ray_session(address, machine, folder.log, spec.resources.custom_resources) as cluster:
                     interrupt.check()
+                    if address is not None:
+                        plan.concurrency(cluster)
+                        watcher.on_stage("looking at the cluster's nodes")
+                        for finding in preflight(plan, home, interrupt.check):
+                            watcher.on_note(f"{finding.node}: {finding.check}: {finding.found}; {finding.advice}")
                     _run_trials(driver, cluster, interrupt)
             status = Status.FINISHED
         except KeyboardInterrupt:
@@ -214,9 +220,9 @@ def default_tracker(spec: ExperimentSpec, home: Home) -> Tracker:
     return MLflowTracker(uri, spec.tracking.experiment or spec.name, artifacts)
 
 
-def tracking_uri(spec: ExperimentSpec, home: Home) -> tuple[str, bool]:
-    """Where the experiment is tracked, and whether that is the home folder's own store."""
-    if spec.tracking.uri is not None:
+def tracking_uri(spec: ExperimentSpec | None, home: Home) -> tuple[str, bool]:
+    """Where the experiment is tracked, or any that does not say, and whether that is the home folder's own store."""
+    if spec is not None and spec.tracking.uri is not None:
         return expand_environment(spec.tracking.uri, "tracking.uri"), False
     given = os.environ.get("MLFLOW_TRACKING_URI")
     return (given, False) if given else (home.tracking_uri, True)

@@ -77,6 +77,11 @@ def known_in(registry: Registry[Any]) -> AfterValidator:
     return AfterValidator(check)
 
 
+def environment_names(text: str) -> list[str]:
+    """The variables that `expand_environment` would put into the text."""
+    return _ENVIRONMENT_NAME.findall(text)
+
+
 def expand_environment(text: str, field: str) -> str:
     """Replace each `${env:NAME}` by that environment variable's value.
 

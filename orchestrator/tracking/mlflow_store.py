@@ -6,6 +6,7 @@ import gc
 import os
 import re
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from orchestrator.tracking.uris import redacted
 
 KEY_TAG = f"{names.TAG_PREFIX}key"
 STATUS_TAG = f"{names.TAG_PREFIX}status"
+TRIED = "orchestrator-doctor"
+"""The experiment in which a store is tried out."""
 PAGE = 200
 """Runs of one search: a server takes a second for that many, and a request may last 20."""
 
@@ -34,6 +37,8 @@ def open_client(uri: str, artifacts: Path | None = None) -> MlflowClient:
     # without asking what came of them, so the writer thread does the retrying.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    # It would print the URI of every run that ends, with the password in it.
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     if not uri.startswith("sqlite:///"):
         return MlflowClient(uri)
     # Making the client makes or migrates the database, which two processes must not do at once.
@@ -162,6 +167,38 @@ def search_trials(uri: str, experiment: str, metric: str, besides: str) -> list[
     except Exception as error:
         raise unusable(uri, error) from None
     return found
+
+
+def try_out(uri: str, artifacts: Path | None = None) -> None:
+    """Write a run, a metric and an artifact, and read them back; raises `TrackingError` where that fails.
+
+    They are kept in one run, for the next time, of an experiment that counts as deleted, so that no page shows it.
+    """
+    try:
+        client = open_client(uri, artifacts)
+        found = client.get_experiment_by_name(TRIED)
+        if found is None:
+            experiment = client.create_experiment(TRIED, artifacts and str(artifacts / TRIED))
+        else:
+            experiment = found.experiment_id
+            if found.lifecycle_stage == "deleted":
+                client.restore_experiment(experiment)
+        try:
+            runs = client.search_runs([experiment], max_results=1)
+            run_id = (runs[0] if runs else client.create_run(experiment)).info.run_id
+            value = time.time()
+            client.log_metric(run_id, "tried", value)
+            client.log_text(run_id, str(value), "tried.txt")
+            stored = client.get_run(run_id)
+            if stored.data.metrics.get("tried") != value:
+                raise ValueError("a metric was not there when it was read back")
+            with TemporaryDirectory() as folder:
+                if Path(client.download_artifacts(run_id, "tried.txt", folder)).read_text() != str(value):
+                    raise ValueError("an artifact was not there when it was read back")
+        finally:
+            client.delete_experiment(experiment)
+    except Exception as error:
+        raise unusable(uri, error) from None
 
 
 def download(artifact: str, uri: str, folder: Path) -> Path:

@@ -1,0 +1,94 @@
+"""doctor: whether this machine, or a cluster, can run experiments, and what to do where it cannot."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from orchestrator.cli.options import Format, FormatOption, HomeOption, SetOption
+from orchestrator.cli.tables import NARROW, table_of
+from orchestrator.cli.terminal import screen_of_our_own
+from orchestrator.spec import load_spec
+from orchestrator.store.home import Home
+
+if TYPE_CHECKING:
+    from orchestrator.execution.checks import Finding
+
+_STYLES = {"ok": "green", "absent": "dim", "warning": "yellow", "broken": "red"}
+
+
+def doctor(
+    spec: Annotated[
+        Path | None,
+        typer.Argument(metavar="[SPEC]", help="YAML file of an experiment: look at what it needs, too."),
+    ] = None,
+    set: SetOption = None,
+    address: Annotated[
+        str | None,
+        typer.Option(help="A Ray cluster, all of whose nodes are looked at: HOST:PORT, or its dashboard's URL."),
+    ] = None,
+    format: FormatOption = Format.TABLE,
+    home: HomeOption = None,
+) -> int:
+    """Check what experiments need: versions, Ray, MLflow, devices, data sets, disk and memory.
+
+    Begins nothing and leaves nothing behind. Exits with 1 where something is broken.
+    """
+    checked = None if spec is None else load_spec(spec, set)
+    if address is not None and "://" in address:
+        from orchestrator.cli.remote import run_there
+
+        file = [] if checked is None else ["spec.yaml"]
+        return run_there(address, ["doctor", *file, "--address", "auto", "--format", format], checked, home)
+    descriptor, name = tempfile.mkstemp(prefix="orchestrator-doctor-", suffix=".log")
+    os.close(descriptor)
+    with screen_of_our_own(Path(name)) as console:
+        with console.status("Looking") if console.is_terminal and format is Format.TABLE else nullcontext():
+            from orchestrator.execution.doctor import diagnose
+
+            findings = diagnose(Home(home), Path(name), checked, address)
+        broken = sum(finding.state == "broken" for finding in findings)
+        if format is Format.JSON:
+            found = {"healthy": not broken, "findings": [finding.to_dict() for finding in findings]}
+            console.file.write(json.dumps(found, indent=2) + "\n")
+        else:
+            print_findings(findings, console)
+    if not broken:
+        # Otherwise it may tell more.
+        Path(name).unlink()
+    return 1 if broken else 0
+
+
+def print_findings(findings: Sequence[Finding], console: Console) -> None:
+    """One row a check, what to do below what was found; then what it comes to."""
+    nodes = any(finding.node for finding in findings)
+    apart = nodes and console.width >= NARROW
+    columns = (*(("node",) if apart else ()), "check", "", "found")
+    table = table_of(*columns, text=("node", "check", ""), folded=("found",))
+    last = None
+    for finding in findings:
+        found = escape(finding.found)
+        if finding.advice and finding.state != "ok":
+            found += f"\n[dim]{escape(finding.advice)}[/]"
+        node, last = finding.node if finding.node != last else "", finding.node
+        if node and not apart:
+            table.add_row(f"[bold]{escape(node)}[/]", "", "")
+        cells = [escape(finding.check), f"[{_STYLES[finding.state]}]{finding.state}[/]", found]
+        table.add_row(*([escape(node)] if apart else []), *cells)
+    console.print(table)
+    counts = {state: sum(finding.state == state for finding in findings) for state in ("broken", "warning")}
+    if counts["broken"]:
+        console.print(f"[red]{counts['broken']} broken[/]: experiments will fail until that is mended")
+    elif counts["warning"]:
+        console.print(f"Experiments can run; {counts['warning']} warning{'s' if counts['warning'] > 1 else ''}")
+    else:
+        console.print("Experiments can run")

@@ -1,0 +1,107 @@
+"""Commands for experiments that were submitted to a cluster; everything they tell comes from there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+
+from orchestrator.cli.options import Format
+from orchestrator.cli.tables import table_of
+from orchestrator.cli.terminal import screen
+from orchestrator.spec import ExperimentSpec
+from orchestrator.spec.loading import to_yaml
+
+if TYPE_CHECKING:
+    from orchestrator.execution.jobs import Jobs
+
+
+def run_there(address: str, words: Sequence[str], spec: ExperimentSpec | None = None, home: Path | None = None) -> int:
+    """Run one of this program's commands on the cluster, and print what it printed.
+
+    `spec` goes with it as the file `package.SPEC`; `home` is a folder on the cluster.
+    """
+    from orchestrator.execution.jobs import Jobs
+
+    jobs = Jobs(address)
+    earlier = jobs.all()
+    # What was good for the last experiment is for this.
+    python = earlier[-1].python if earlier else "python"
+    return _run(jobs, words, python, home and str(home), spec)
+
+
+def ask_there(address: str, command: str, name: str | None, more: Sequence[str] = (), home: Path | None = None) -> int:
+    """Run a command that is about one experiment on the cluster, in that experiment's own home folder.
+
+    `name` is as `Jobs.find` has it.
+    """
+    from orchestrator.execution.jobs import Jobs
+
+    jobs = Jobs(address)
+    job = jobs.find(name)
+    return _run(jobs, [command, job.experiment, *more], job.python, str(home) if home else job.home)
+
+
+def list_there(address: str, format: Format) -> int:
+    """The last attempt at every experiment that was submitted to the cluster, the latest first."""
+    from orchestrator.execution.jobs import Jobs
+
+    jobs = {job.experiment: job for job in Jobs(address).all()}
+    found = sorted(jobs.values(), key=lambda job: -(job.started or 0.0))
+    if format is Format.JSON:
+        print(json.dumps([job.to_dict() for job in found], indent=2))
+        return 0
+    console = screen()
+    if not found:
+        console.print(f"Nothing was submitted to {address}", soft_wrap=True, markup=False)
+        return 0
+    table = table_of(
+        "experiment", "attempt", "state", "begun", "home", text=("state", "begun"), folded=("experiment", "home")
+    )
+    for job in found:
+        begun = datetime.fromtimestamp(job.started).strftime("%Y-%m-%d %H:%M") if job.started else ""
+        table.add_row(escape(job.experiment), str(job.attempt), job.state, begun, escape(job.home))
+    console.print(table)
+    return 0
+
+
+def logs_there(address: str, name: str | None, follow: bool) -> int:
+    """What an experiment's driver has printed in its last attempt; following it ends with its exit code."""
+    from orchestrator.cli.submit import watch
+    from orchestrator.execution.jobs import Jobs
+
+    jobs = Jobs(address)
+    job = jobs.find(name)
+    if follow:
+        return watch(jobs, job, screen())
+    print(jobs.log(job), end="")
+    return 0
+
+
+def pause_there(address: str, name: str | None) -> int:
+    """Have an experiment's driver save what runs, and end."""
+    from orchestrator.execution.jobs import Jobs
+
+    jobs = Jobs(address)
+    job = jobs.find(name)
+    if job.is_over:
+        print(f"{job.experiment} does not run: attempt {job.attempt} has {job.ending}")
+        return 0
+    console = screen()
+    with console.status("What runs is being saved"):
+        ended = jobs.stop(job)
+    print(f"Attempt {job.attempt} of {job.experiment} has {ended.ending}; submit its spec again to continue it")
+    return 0
+
+
+def _run(jobs: Jobs, words: Sequence[str], python: str, home: str | None, spec: ExperimentSpec | None = None) -> int:
+    from orchestrator.execution.package import build_package
+
+    package = build_package(None if spec is None else to_yaml(spec.model_dump(exclude_unset=True)))
+    code, text = jobs.command(words, package, home, python)
+    print(text, end="")
+    return code

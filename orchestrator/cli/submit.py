@@ -1,0 +1,116 @@
+"""submit: an experiment as a job of a Ray cluster; following it from here."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from orchestrator.cli.options import SetOption, SpecArgument
+from orchestrator.cli.terminal import screen
+from orchestrator.errors import UsageError
+from orchestrator.spec import load_spec
+from orchestrator.spec.loading import to_yaml
+
+if TYPE_CHECKING:
+    from orchestrator.execution.jobs import Job, Jobs
+
+URL = "URL of the cluster's dashboard, such as http://10.0.0.1:8265."
+
+
+def submit(
+    spec: SpecArgument,
+    address: Annotated[str, typer.Option(metavar="URL", help=URL, show_default=False)],
+    set: SetOption = None,
+    home: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder that all nodes of the cluster share; default: ORCHESTRATOR_HOME there, else ~/.orchestrator.",
+            show_default=False,
+        ),
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Show what it prints until it ends, and exit with its code.")
+    ] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="As --follow, without showing what it prints.")] = False,
+    pip: Annotated[
+        bool, typer.Option("--pip", help="Install this machine's versions of what is needed, but Ray, there first.")
+    ] = False,
+    python: Annotated[str, typer.Option(help="Python on the cluster.")] = "python",
+) -> int:
+    """Run an experiment on a Ray cluster: its driver runs there, and goes on when this command has ended.
+
+    Sends this package and the spec, and nothing else. The same command again joins the attempt that runs; once
+    that has ended, however it did, another one continues where it was.
+    """
+    checked = load_spec(spec, set)
+    if home is not None and not home.startswith(("/", "~")):
+        raise UsageError(f"--home {home!r} is a folder on the cluster, whose path must begin with / or ~")
+    from orchestrator.execution.jobs import Jobs
+    from orchestrator.execution.package import build_package
+    from orchestrator.execution.portable import check_portable, needed_plugins, needed_variables, requirements
+
+    check_portable(checked, str(spec))
+    console = screen()
+    package = build_package(to_yaml(checked.model_dump(exclude_unset=True)))
+    jobs = Jobs(address)
+    job, is_new = jobs.submit(checked, package, home, python, requirements() if pip else ())
+    console.print(f"[bold]{checked.name}[/] ({checked.id})")
+    if is_new:
+        lines = [f"Sent: {package}"]
+        if variables := needed_variables(checked):
+            lines.append(f"The cluster's environment must have {', '.join(variables)}: values are not sent")
+        if plugins := needed_plugins(checked):
+            lines.append(f"The cluster must have installed {', '.join(plugins)}")
+        if checked.tracking.uri is None and os.environ.get("MLFLOW_TRACKING_URI"):
+            lines.append("MLFLOW_TRACKING_URI is not sent: without tracking.uri the cluster's own is used")
+        lines.append(f"Attempt {job.attempt} is job {job.id}; its home there: {job.home}")
+    else:
+        lines = [f"Attempt {job.attempt} is {job.state} already as job {job.id}, and nothing was sent"]
+        if home not in (None, job.home):
+            lines.append(f"Its home there is {job.home}, not {home}")
+    for line in lines:
+        console.print(line, soft_wrap=True, markup=False)
+    if follow or wait:
+        return watch(jobs, job, console, show=follow)
+    print_ways(jobs, job, console)
+    return 0
+
+
+def watch(jobs: Jobs, job: Job, console: Console, *, show: bool = True) -> int:
+    """Follow a job to its end; the exit code is the job's own. Ctrl-C leaves the job alone."""
+
+    def write(text: str) -> None:
+        if show:
+            console.file.write(text)
+            console.file.flush()
+
+    try:
+        ended = jobs.follow(job, write, lambda text: _tell(console, text))
+    except KeyboardInterrupt:
+        console.print(f"\nThe job goes on: attempt {job.attempt} of {job.experiment}.", markup=False)
+        print_ways(jobs, job, console)
+        return 130
+    # Where the driver came to an end of its own, it has said why.
+    why = ended.message.splitlines()[:1] if ended.state == "failed" and ended.code is None else []
+    _tell(console, ": ".join([f"Attempt {ended.attempt} of {ended.experiment} has {ended.ending}", *why]))
+    return ended.exit_code
+
+
+def print_ways(jobs: Jobs, job: Job, console: Console) -> None:
+    """Say how the job is followed and ended, and where its results are."""
+    for what, words in (
+        ("Follow it", ["logs", job.experiment, "--follow"]),
+        ("Its results", ["results", job.experiment]),
+        ("Save it and end", ["pause", job.experiment]),
+    ):
+        line = shlex.join(["orchestrator", *words, "--address", jobs.address])
+        console.print(f"{what}: {line}", soft_wrap=True, markup=False)
+
+
+def _tell(console: Console, text: str) -> None:
+    console.print(text, soft_wrap=True, markup=False, style="dim")

@@ -1,0 +1,135 @@
+"""What is found on a machine, and what of it keeps experiments from running."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.errors import DataError
+from orchestrator.execution import checks
+from orchestrator.execution.checks import DataPlace, Finding, Request, State, examine, versions
+from orchestrator.execution.preflight import PreflightError
+
+
+def found(home: Path, check: str, **more: Any) -> list[Finding]:
+    request = Request(str(home), **{"versions": versions(), **more})
+    return [finding for finding in examine(request) if finding.check == check]
+
+
+def test_a_machine_that_is_as_it_should_be(tmp_path: Path) -> None:
+    findings = examine(Request(str(tmp_path), versions(), [DataPlace("digits", None)]))
+    assert {finding.check for finding in findings} == {"versions", "home folder", "memory", "disk", "data digits"}
+    assert not [finding for finding in findings if finding.state is State.BROKEN]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("package", "state"),
+    [
+        ("torch", State.BROKEN),
+        ("the orchestrator's code", State.BROKEN),
+        ("Python", State.BROKEN),
+        ("numpy", State.WARNING),
+    ],
+)
+def test_other_versions_are_told(tmp_path: Path, package: str, state: State) -> None:
+    (finding,) = found(tmp_path, "versions", versions={**versions(), package: "0.0"})
+    assert finding.state is state
+    assert f"{package} {versions()[package]} instead of 0.0" in finding.found
+
+
+def test_a_home_folder_that_is_another_one(tmp_path: Path) -> None:
+    (finding,) = found(tmp_path, "home folder", mark=".nodes-1")
+    assert finding.state is State.BROKEN
+    assert "is not the folder that the driver writes to" in finding.found
+    (tmp_path / ".nodes-1").write_text("")
+    (finding,) = found(tmp_path, "home folder", mark=".nodes-1")
+    assert finding.state is State.OK
+
+
+def test_a_home_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (finding,) = found(Path("/proc/orchestrator"), "home folder")
+    assert finding.state is State.BROKEN
+    assert "cannot write to /proc" in finding.found
+
+
+def test_nothing_is_left_behind_where_there_is_no_home_yet(tmp_path: Path) -> None:
+    (finding,) = found(tmp_path / "a" / "home", "home folder")
+    assert (finding.state, list(tmp_path.iterdir())) == (State.OK, [])
+
+
+@pytest.mark.parametrize(("free", "state"), [(8 * 10**9, State.OK), (10**9, State.WARNING), (10**8, State.BROKEN)])
+def test_little_memory_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, state: State) -> None:
+    monkeypatch.setattr(checks, "_free_memory", lambda: free)
+    assert [finding.state for finding in found(tmp_path, "memory")] == [state]
+
+
+def test_little_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Usage:
+        total, free = 10**12, 10**8
+
+    monkeypatch.setattr("shutil.disk_usage", lambda path: Usage)
+    assert {finding.state for finding in found(tmp_path, "disk")} == {State.BROKEN}
+    Usage.free = 2 * 10**10
+    assert {finding.state for finding in found(tmp_path, "disk")} == {State.WARNING}
+
+
+def test_data_that_is_not_there_says_what_to_put_where(tmp_path: Path) -> None:
+    (finding,) = found(tmp_path, "data cifar10", data=[DataPlace("cifar10", str(tmp_path))])
+    assert finding.state is State.BROKEN
+    assert str(tmp_path / "cifar-10-python.tar.gz") in finding.found
+    assert "put cifar-10-python.tar.gz" in finding.advice
+    (finding,) = found(tmp_path, "data cifar10", data=[DataPlace("cifar10", str(tmp_path), download=True)])
+    assert finding.state is State.OK
+    (tmp_path / "cifar-10-python.tar.gz").write_bytes(b"")
+    (finding,) = found(tmp_path, "data cifar10", data=[DataPlace("cifar10", str(tmp_path))])
+    assert (finding.state, finding.found) == (State.OK, str(tmp_path / "cifar-10-python.tar.gz"))
+
+
+def test_a_variable_that_is_not_set_is_named(tmp_path: Path) -> None:
+    (finding,) = found(tmp_path, "data cifar10", data=[DataPlace("cifar10", "${env:NOT_SET}/data")])
+    assert finding.state is State.BROKEN
+    assert "NOT_SET" in finding.found
+
+
+def test_everything_lists_the_data_sets_and_the_precision(tmp_path: Path) -> None:
+    findings = {f.check: f for f in examine(Request(str(tmp_path), versions(), everything=True))}
+    assert findings["data cifar100"].state is State.ABSENT
+    assert "data.download" in findings["data cifar100"].advice
+    assert findings["devices"].state is State.OK
+    assert findings["precision"].found.startswith("auto is ")
+
+
+def test_a_gpu_that_is_not_there_is_missed_where_one_is_needed(tmp_path: Path) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    (finding,) = found(tmp_path, "devices", gpus=1)
+    assert finding.state is State.BROKEN
+
+
+def test_one_check_that_stumbles_hides_no_other() -> None:
+    def stumble() -> list[Finding]:
+        raise ZeroDivisionError("by chance")
+
+    def refuse() -> list[Finding]:
+        raise DataError("not there", hint="put it there")
+
+    assert checks.guarded("a", stumble) == [Finding("a", State.BROKEN, "ZeroDivisionError: by chance")]
+    assert checks.guarded("b", refuse) == [Finding("b", State.BROKEN, "not there", "put it there")]
+
+
+def test_a_cluster_that_cannot_run_it_is_told_as_a_table() -> None:
+    findings = [
+        Finding("data cifar10", State.BROKEN, "is not there", "put it there", "10.0.0.2"),
+        Finding("disk", State.BROKEN, "is full", "", "10.0.0.17"),
+    ]
+    assert str(PreflightError(findings)).splitlines() == [
+        "2 nodes of the cluster cannot run this experiment",
+        "  node       what          is wrong; what to do",
+        "  10.0.0.2   data cifar10  is not there; put it there",
+        "  10.0.0.17  disk          is full",
+    ]

@@ -1,0 +1,182 @@
+"""Jobs as the cluster tells of them: a server that answers as Ray's, and drops connections."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from orchestrator.errors import OrchestratorError, UsageError
+from orchestrator.execution import jobs as module
+from orchestrator.execution.jobs import DEFAULT_HOME, Job, Jobs, LostError
+
+HEAD = "INFO Runtime env is setting up.\nRunning entrypoint for job tiny-12345678-1: exec python -m orchestrator\n"
+
+
+class Server:
+    """A dashboard with jobs; each answer to a request for logs or details is the next of `script`."""
+
+    def __init__(self) -> None:
+        self.jobs: list[dict[str, Any]] = []
+        self.log = HEAD
+        self.script: list[Callable[[], int | None]] = []
+        """What happens at each look at the job: it may change the job, and gives the status to answer with."""
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                outer.answer(self)
+
+            def log_message(self, *arguments: Any) -> None: ...
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
+        status: int | None = 200
+        content: Any
+        if request.path == "/api/version":
+            content = {"ray_version": "2.60.0", "version": "4"}
+        elif request.path == "/api/jobs/":
+            content = self.jobs
+        elif request.path.endswith("/logs"):
+            content = {"logs": self.log}
+        else:
+            if self.script:
+                status = self.script.pop(0)()
+            found = [job for job in self.jobs if request.path.endswith(f"/{job['submission_id']}")]
+            content = found[0] if found else "no such job"
+            status = status if found else 404
+        if status is None:
+            request.connection.close()
+            return
+        body = json.dumps(content).encode()
+        request.send_response(status)
+        request.send_header("Content-Length", str(len(body)))
+        request.end_headers()
+        request.wfile.write(body)
+
+    def add(self, number: int, status: str, code: int | None = None, experiment: str = "tiny-12345678") -> None:
+        self.jobs.append(
+            {
+                "type": "SUBMISSION",
+                "submission_id": f"{experiment}-{number}",
+                "status": status,
+                "entrypoint": "",
+                "message": "its message",
+                "start_time": 1000 * number,
+                "driver_exit_code": code,
+                "metadata": {"orchestrator.experiment": experiment, "orchestrator.attempt": str(number)},
+            }
+        )
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setattr(module, "POLL_S", 0.01)
+    monkeypatch.setattr(module, "WORTH", 0)
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    made = Server()
+    yield made
+    made.close()
+
+
+def follow(server: Server) -> tuple[Job, str, list[str]]:
+    jobs, shown, notes = Jobs(server.address), list[str](), list[str]()
+    ended = jobs.follow(jobs.find(None), shown.append, notes.append)
+    return ended, "".join(shown), notes
+
+
+def test_a_job_is_followed_through_lost_connections(server: Server) -> None:
+    server.add(1, "RUNNING")
+
+    def say(text: str) -> int:
+        server.log += text
+        return 200
+
+    def end() -> int:
+        server.jobs[0] |= {"status": "SUCCEEDED", "driver_exit_code": 0}
+        return say("three\n")
+
+    server.script = [lambda: say("one\ntw"), lambda: None, lambda: 503, lambda: say("o\n"), lambda: 200, end]
+    ended, shown, notes = follow(server)
+    assert shown == "one\ntwo\nthree\n"
+    assert ended.exit_code == 0
+    assert len(notes) == 2
+    assert "The connection is lost" in notes[0]
+    assert notes[1] == "The connection is back"
+
+
+def test_a_cluster_that_stays_away_is_given_up(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PATIENCE_S", 0.2)
+    server.add(1, "RUNNING")
+    server.script = [lambda: None] * 10_000
+    with pytest.raises(LostError, match="does not answer"):
+        follow(server)
+
+
+def test_a_cluster_that_was_started_anew_knows_no_job(server: Server) -> None:
+    server.add(1, "RUNNING")
+    server.script = [lambda: server.jobs.clear() or 200]  # type: ignore[func-returns-value]
+    with pytest.raises(OrchestratorError, match="submit again, and the experiment goes on"):
+        follow(server)
+
+
+@pytest.mark.parametrize(
+    ("status", "driver", "code"),
+    [
+        ("SUCCEEDED", 0, 0),
+        ("FAILED", 1, 1),
+        ("FAILED", 2, 2),
+        ("FAILED", 130, 130),
+        ("FAILED", -9, 1),
+        ("FAILED", None, 1),
+        ("STOPPED", None, 130),
+    ],
+)
+def test_the_exit_code_is_the_drivers(server: Server, status: str, driver: int | None, code: int) -> None:
+    server.add(1, status, driver)
+    ended, shown, _ = follow(server)
+    assert ended.exit_code == code
+    assert shown == ""
+
+
+def test_where_the_driver_never_started_all_is_shown(server: Server) -> None:
+    server.add(1, "FAILED")
+    server.log = "the environment could not be made\n"
+    assert follow(server)[1] == server.log
+
+
+def test_the_last_attempt_is_the_one_that_is_meant(server: Server) -> None:
+    for number in (1, 2, 10):
+        server.add(number, "FAILED", 1)
+    server.add(1, "SUCCEEDED", 0, "other-abcdef01")
+    jobs = Jobs(f"{server.address}/")
+    assert jobs.find("tiny").attempt == 10
+    assert jobs.find("tiny-12345678").attempt == 10
+    assert jobs.find("tiny-12345678-2").attempt == 2
+    assert jobs.find("other").home == DEFAULT_HOME
+    latest = jobs.latest("tiny-12345678")
+    assert latest is not None
+    assert latest.attempt == 10
+    assert jobs.latest("tiny-00000000") is None
+    with pytest.raises(UsageError, match="did you mean 'tiny-12345678'"):
+        jobs.find("tinny-12345678")
+
+
+def test_addresses_that_are_no_dashboard(server: Server) -> None:
+    with pytest.raises(UsageError, match=r"such as http://10\.0\.0\.1:8265"):
+        Jobs("10.0.0.1:6379")
+    server.close()
+    with pytest.raises(OrchestratorError, match="does not answer"):
+        Jobs(server.address)

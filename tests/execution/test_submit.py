@@ -1,0 +1,179 @@
+"""Experiments that are submitted to a real Ray cluster, whose own orchestrator, if it has one, does not run."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from ray_heads import TOKEN, free_port, ray_head
+
+from orchestrator.execution.jobs import Jobs
+from orchestrator.search.trials import Status
+from orchestrator.tracking.mlflow_store import open_client
+from tests.execution.conftest import Shell, descendants
+from tests.tracking.tracking_stores import Server
+
+SECRET = "hunter2-planted-0123456789"
+LONG = {"training.epochs": 30, "training.checkpoint_interval_s": 0, "search.num_samples": 2, "search.final_seeds": 1}
+
+
+@dataclass
+class Cluster:
+    """A Ray cluster, and a shell beside it."""
+
+    url: str
+    shell: Shell
+    home: Path
+    """The home folder on the cluster."""
+    mlflow: Server
+    code: int = 0
+    """Of the last command."""
+
+    def submit(self, spec: Path, *more: str, url: str | None = None) -> str:
+        done = self.shell.run("submit", spec, "--address", url or self.url, "--home", self.home, *more)
+        self.code = done.returncode
+        return done.stdout
+
+    def records(self) -> dict[str, Status]:
+        return {name: record.status for name, record in self.shell.records().items()}
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    folder = tmp_path_factory.mktemp("cluster")
+    broken = folder / "installed"
+    (broken / "orchestrator").mkdir(parents=True)
+    (broken / "orchestrator" / "__init__.py").write_text("raise RuntimeError('this is not what was sent')")
+    port = free_port()
+    shell = Shell(folder)
+    shell.home = folder / "shared"
+    shell.environment |= {"RAY_AUTH_TOKEN": TOKEN, "PLANTED": SECRET}
+    (folder / "mlflow").mkdir()
+    open_client(f"sqlite:///{folder}/new.db")
+    mlflow = Server(folder / "mlflow", folder / "new.db")
+    starting = threading.Thread(target=mlflow.start)
+    starting.start()
+    try:
+        with ray_head(port, {"PYTHONPATH": str(broken), "PLANTED": SECRET}):
+            starting.join()
+            yield Cluster(f"http://127.0.0.1:{port}", shell, shell.home, mlflow)
+    finally:
+        shell.close()
+        mlflow.kill()
+
+
+def drivers() -> list[int]:
+    """Of submitted experiments."""
+    return descendants("run\0spec.yaml")
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 90) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def cutting(cluster: Cluster) -> Iterator[str]:
+    """The dashboard's URL behind a proxy that cuts the connection of every third request."""
+    port = int(cluster.url.rpartition(":")[2])
+    listener = socket.create_server(("127.0.0.1", 0))
+    count = iter(range(1, 1_000_000))
+
+    def serve() -> None:
+        while True:
+            try:
+                client, _ = listener.accept()
+            except OSError:
+                return
+            if next(count) % 3 == 0:
+                client.close()
+                continue
+            server = socket.create_connection(("127.0.0.1", port))
+            for one, other in ((client, server), (server, client)):
+                threading.Thread(target=pump, args=(one, other), daemon=True).start()
+
+    def pump(one: socket.socket, other: socket.socket) -> None:
+        try:
+            while data := one.recv(65536):
+                other.sendall(data)
+            other.shutdown(socket.SHUT_WR)
+        except OSError:
+            other.close()
+
+    threading.Thread(target=serve, daemon=True).start()
+    # The two requests of a new client pass.
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    listener.close()
+
+
+def test_an_experiment_outlives_its_drivers(cluster: Cluster, cutting: str) -> None:
+    uri = cluster.mlflow.uri.replace("http://", "http://me:${env:PLANTED}@")
+    spec = cluster.shell.spec({**LONG, "tracking.uri": uri})
+    told = cluster.submit(spec)
+    assert cluster.code == 0, told
+    assert re.search(r"Sent: \d+ kB of \d+ files; the largest: orchestrator/", told)
+    assert "The cluster's environment must have PLANTED: values are not sent" in told
+    assert "Attempt 1 is job tiny-" in told
+
+    # The same again joins what runs.
+    told = cluster.submit(spec)
+    assert "already as job tiny-" in told
+    assert "nothing was sent" in told
+    wait_for(lambda: any(status is Status.RUNNING for status in _known(cluster).values()))
+    os.kill(drivers()[0], signal.SIGKILL)
+    told = cluster.submit(spec, "--follow")
+    # Whether the death was seen before this came or after, it is attempt 1 that failed or attempt 2 that goes on.
+    if "Attempt 1" in told and "nothing was sent" in told:
+        assert cluster.code == 1, told
+        told = cluster.submit(spec, "--follow", url=cutting)
+    assert cluster.code == 0, told
+    assert "Attempt 2 of tiny-" in told
+    assert "la+dtd" in told
+    assert set(cluster.records().values()) == {Status.FINISHED}
+
+
+def _known(cluster: Cluster) -> dict[str, Status]:
+    try:
+        return cluster.records()
+    except ValueError:
+        # There is no experiment's folder yet.
+        return {}
+
+
+def test_no_secret_is_kept_anywhere(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the experiment above: in what its jobs tell, in the home folder, and in MLflow's files."""
+    monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
+    jobs = Jobs(cluster.url)
+    found = jobs.all()
+    assert len(found) == 2
+    told = [jobs.log(job) for job in found] + [repr(details) for details in jobs._client.list_jobs()]
+    files = [path for folder in (cluster.home, cluster.mlflow.folder) for path in folder.rglob("*") if path.is_file()]
+    assert {"mlflow.db", "spec.yaml", "ray.log", "journal.jsonl"} <= {path.name for path in files}
+    for where, content in [*((text[:60], text.encode()) for text in told), *((p, p.read_bytes()) for p in files)]:
+        assert SECRET.encode() not in content, where
+        assert TOKEN.encode() not in content, where
+
+
+def test_a_stranger_is_told_about_tokens(cluster: Cluster) -> None:
+    shell = cluster.shell
+    environment = dict(shell.environment)
+    try:
+        del shell.environment["RAY_AUTH_TOKEN"]
+        shell.environment |= {"RAY_AUTH_MODE": "disabled"}
+        told = cluster.submit(shell.spec())
+        assert cluster.code == 1
+        assert "does not let us in" in told
+        assert "RAY_AUTH_TOKEN_PATH" in told
+        assert "Traceback" not in told
+    finally:
+        shell.environment = environment
