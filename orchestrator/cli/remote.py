@@ -31,7 +31,7 @@ def run_there(address: str, words: Sequence[str], spec: ExperimentSpec | None = 
     earlier = jobs.all()
     # What was good for the last experiment is for this.
     python = earlier[-1].python if earlier else "python"
-    return _run(jobs, words, python, home and str(home), spec)
+    return _run(jobs, words, python, str(home) if home else None, spec)
 
 
 def ask_there(address: str, command: str, name: str | None, more: Sequence[str] = (), home: Path | None = None) -> int:

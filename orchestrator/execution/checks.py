@@ -214,12 +214,16 @@ def _known_data(home: Home, besides: Iterable[str]) -> Iterable[Finding]:
     """Published data sets where a spec without data.root would look for them."""
     from orchestrator.data.finding import PUBLISHED_SETS, find_dataset
 
+    absent = []
     for name in PUBLISHED_SETS:
         if name not in besides:
             try:
                 yield Finding(f"data {name}", State.OK, str(find_dataset(name, None, home.cache)))
-            except DataError as error:
-                yield Finding(f"data {name}", State.ABSENT, "not where it is usual", error.hint or "")
+            except DataError:
+                absent.append(name)
+    if absent:
+        advice = "a spec names their folder as data.root, or has them fetched by data.download; see docs/data.md"
+        yield Finding("data", State.ABSENT, f"{', '.join(absent)}: not where they are usual", advice)
 
 
 def _devices(gpus: float) -> Iterable[Finding]:
@@ -242,9 +246,11 @@ def _devices(gpus: float) -> Iterable[Finding]:
     else:
         yield Finding("devices", State.OK, f"{cpus}, no GPU")
     device = torch.device("cuda" if count else "cpu")
+    chosen: str
     chosen, why = resolve_precision("auto", device, torch.nn.Identity(), LARGE)
-    small = f", float32 below {LARGE / 1e6:g} million multiply-adds an image" if chosen == "bf16" and not count else ""
-    yield Finding("precision", State.OK, f"auto is {chosen}{small} ({why.removeprefix('auto: ')})")
+    if chosen == "bf16" and not count:
+        chosen += f" for networks from {LARGE / 1e6:g} million multiply-adds an image"
+    yield Finding("precision", State.OK, f"auto is {chosen}: {why.removeprefix('auto: ').partition(', and')[0]}")
 
 
 def of_node(findings: Iterable[Finding], node: str) -> list[Finding]:

@@ -37,11 +37,8 @@ def quiet_settings() -> None:
     """Set Ray's environment, leaving what the user has set; before ray is imported."""
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
-
-
-def use_token() -> None:
-    """Send the token that the environment names, as Ray does only where it is told twice; before ray is imported."""
     if any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
+        # Whoever gives a token wants it sent; Ray asks to be told so, too.
         os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
@@ -53,8 +50,6 @@ def ray_session(address: str | None, machine: Machine, log: Path, custom: Iterab
     Ray that was started or joined here is left again.
     """
     quiet_settings()
-    if address is not None:
-        use_token()
     import ray
 
     handler = logging.FileHandler(log)

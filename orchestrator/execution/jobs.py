@@ -16,7 +16,7 @@ from typing import Any
 
 from orchestrator.environment import COMMIT_VARIABLE, git_commit
 from orchestrator.errors import OrchestratorError, UsageError, first_line
-from orchestrator.execution.cluster import use_token
+from orchestrator.execution.cluster import quiet_settings
 from orchestrator.execution.package import SPEC, Package
 from orchestrator.registry import nearest
 from orchestrator.spec.experiment import ExperimentSpec
@@ -109,7 +109,7 @@ class Jobs:
                 hint="such as http://10.0.0.1:8265; `run --address HOST:PORT` joins Ray itself",
             )
         self.address = address.rstrip("/")
-        use_token()
+        quiet_settings()
         self._client = _asked(address, lambda: _client(address))
 
     def all(self) -> list[Job]:

@@ -35,27 +35,27 @@ def ray_head(dashboard: int | None = None, variables: Mapping[str, str] | None =
     else:
         arguments += ["--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"]
     python = Path(sys.executable)
-    process = subprocess.Popen(
-        [str(python.with_name("ray")), "start", *arguments, "--disable-usage-stats", "--block"],
-        env={
-            **os.environ,
-            "PATH": f"{python.parent}:{os.environ['PATH']}",
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN": TOKEN,
-            **(variables or {}),
-        },
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    log = Path(f"{folder}.log")
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [str(python.with_name("ray")), "start", *arguments, "--disable-usage-stats", "--block"],
+            env={
+                **os.environ,
+                "PATH": f"{python.parent}:{os.environ['PATH']}",
+                "RAY_AUTH_MODE": "token",
+                "RAY_AUTH_TOKEN": TOKEN,
+                **(variables or {}),
+            },
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
     try:
         end = time.monotonic() + 120
-        for needed in (port, dashboard):
-            while needed and socket.socket().connect_ex(("127.0.0.1", needed)):
-                assert process.poll() is None, process.stdout and process.stdout.read()
-                assert time.monotonic() < end, "Ray's head did not start in time"
-                time.sleep(0.2)
+        while "Ray runtime started" not in log.read_text() or (dashboard and not _listens(dashboard)):
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < end, f"Ray's head did not start in time: {log.read_text()}"
+            time.sleep(0.2)
         yield f"127.0.0.1:{port}"
     finally:
         process.send_signal(signal.SIGTERM)
@@ -64,3 +64,9 @@ def ray_head(dashboard: int | None = None, variables: Mapping[str, str] | None =
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
         shutil.rmtree(folder, ignore_errors=True)
+        log.unlink()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

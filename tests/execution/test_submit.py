@@ -153,6 +153,7 @@ def _known(cluster: Cluster) -> dict[str, Status]:
 def test_no_secret_is_kept_anywhere(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """After the experiment above: in what its jobs tell, in the home folder, and in MLflow's files."""
     monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
     jobs = Jobs(cluster.url)
     found = jobs.all()
     assert len(found) == 2
