@@ -23,6 +23,7 @@ PACKAGES = (
     "numpy",
 )
 
+OWNER_VARIABLE = "ORCHESTRATOR_OWNER"
 COMMIT_VARIABLE = "ORCHESTRATOR_COMMIT"
 """Tells the commit where the code was sent without its repository."""
 
@@ -79,6 +80,6 @@ def _processor() -> str:
 def owner() -> str:
     """Who an experiment belongs to: ORCHESTRATOR_OWNER, else this process's user."""
     try:
-        return os.environ.get("ORCHESTRATOR_OWNER") or getpass.getuser()
+        return os.environ.get(OWNER_VARIABLE) or getpass.getuser()
     except (ImportError, KeyError, OSError):
         return "unknown"

@@ -59,12 +59,11 @@ def list_there(address: str, format: Format) -> int:
     if not found:
         console.print(f"Nothing was submitted to {address}", soft_wrap=True, markup=False)
         return 0
-    table = table_of(
-        "experiment", "attempt", "state", "begun", "home", text=("state", "begun"), folded=("experiment", "home")
-    )
+    columns = ("experiment", "attempt", "state", "begun", "owner", "home")
+    table = table_of(*columns, text=("state", "begun", "owner"), folded=("experiment", "home"))
     for job in found:
         begun = datetime.fromtimestamp(job.started).strftime("%Y-%m-%d %H:%M") if job.started else ""
-        table.add_row(escape(job.experiment), str(job.attempt), job.state, begun, escape(job.home))
+        table.add_row(escape(job.experiment), str(job.attempt), job.state, begun, escape(job.owner), escape(job.home))
     console.print(table)
     return 0
 

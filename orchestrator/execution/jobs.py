@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from orchestrator.environment import COMMIT_VARIABLE, git_commit
+from orchestrator.environment import COMMIT_VARIABLE, OWNER_VARIABLE, git_commit, owner
 from orchestrator.errors import OrchestratorError, UsageError, first_line
 from orchestrator.execution.cluster import quiet_settings
 from orchestrator.execution.package import SPEC, Package
@@ -22,7 +22,7 @@ from orchestrator.registry import nearest
 from orchestrator.spec.experiment import ExperimentSpec
 
 EXPERIMENT, ATTEMPT = "orchestrator.experiment", "orchestrator.attempt"
-HOME, PYTHON = "orchestrator.home", "orchestrator.python"
+HOME, PYTHON, OWNER = "orchestrator.home", "orchestrator.python", "orchestrator.owner"
 """Keys of a job's metadata."""
 DEFAULT_HOME = "${ORCHESTRATOR_HOME:-$HOME/.orchestrator}"
 """The home folder on the cluster, as its shell reads it."""
@@ -50,6 +50,8 @@ class Job:
     home: str
     """As the cluster's shell reads it."""
     python: str = "python"
+    owner: str = ""
+    """Who submitted it."""
     started: float | None = None
     """In seconds since 1970, as `ended`."""
     ended: float | None = None
@@ -91,6 +93,7 @@ class Job:
             "state": self.state,
             "exit_code": self.exit_code if self.is_over else None,
             "home": self.home,
+            "owner": self.owner,
             **{key: at and at.isoformat("T", "seconds") for key, at in times.items()},
         }
 
@@ -160,7 +163,7 @@ class Jobs:
         job_id = f"{spec.id}-{number}"
         words = ["run", SPEC, "--address", "auto"]
         place = home or DEFAULT_HOME
-        described = {EXPERIMENT: spec.id, ATTEMPT: str(number), HOME: place, PYTHON: python}
+        described = {EXPERIMENT: spec.id, ATTEMPT: str(number), HOME: place, PYTHON: python, OWNER: owner()}
         try:
             self._send(job_id, f"exec {_line(python, words, place)}", package, described, pip)
         except OrchestratorError as error:
@@ -244,6 +247,7 @@ class Jobs:
         variables = {
             "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_S),
             "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+            OWNER_VARIABLE: owner(),
             COMMIT_VARIABLE: git_commit(),
         }
         with tempfile.TemporaryDirectory(prefix="orchestrator-") as folder:
@@ -331,6 +335,7 @@ def _job(details: Any) -> Job:
         state=str(details.status.value).lower(),
         home=known.get(HOME, DEFAULT_HOME),
         python=known.get(PYTHON, "python"),
+        owner=known.get(OWNER, ""),
         started=details.start_time and details.start_time / 1000,
         ended=details.end_time and details.end_time / 1000,
         code=details.driver_exit_code,

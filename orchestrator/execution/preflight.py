@@ -49,7 +49,7 @@ def preflight(plan: Plan, home: Home, check: Callable[[], None]) -> list[Finding
     `check` is called now and then, and may raise. Returns what is worth a warning; raises `PreflightError`.
     """
     resources = plan.spec.resources
-    need = resources.cpus_per_worker, resources.gpus_per_worker
+    need = resources.cpus_per_worker, resources.gpus_per_worker, resources.custom_resources
     findings = examine_nodes(request_for(plan, home), home, check, lambda node: node.workers(*need) > 0)
     if broken := [finding for finding in findings if finding.state is State.BROKEN]:
         raise PreflightError(broken)
@@ -115,7 +115,8 @@ def _late() -> list[Finding]:
 
 
 def _machine(node: dict[str, Any]) -> Machine:
-    return Machine(cpus=node["Resources"].get("CPU", 0), gpus=node["Resources"].get("GPU", 0))
+    has = node["Resources"]
+    return Machine(cpus=has.get("CPU", 0), gpus=has.get("GPU", 0), custom=has)
 
 
 def _names(nodes: Sequence[dict[str, Any]]) -> list[str]:

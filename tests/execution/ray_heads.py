@@ -24,11 +24,15 @@ def free_port() -> int:
 
 @contextmanager
 def ray_head(dashboard: int | None = None, variables: Mapping[str, str] | None = None) -> Iterator[str]:
-    """Start Ray's head with two CPUs, with its dashboard on a port if there is one; yields Ray's own address."""
+    """Start Ray's head with two CPUs and a resource of its own, lab; yields Ray's own address.
+
+    Its dashboard is at the port `dashboard`, if there is one.
+    """
     port = free_port()
     # Ray's sockets lie below it, and their names may not be long.
     folder = Path(f"/tmp/ray-{os.getpid()}-{port}")
     arguments = ["--head", f"--port={port}", "--node-ip-address=127.0.0.1", "--num-cpus=2", f"--temp-dir={folder}"]
+    arguments.append('--resources={"lab": 1}')
     arguments += [f"--dashboard-agent-listen-port={free_port()}", f"--ray-client-server-port={free_port()}"]
     if dashboard is None:
         arguments.append("--include-dashboard=false")
@@ -38,7 +42,14 @@ def ray_head(dashboard: int | None = None, variables: Mapping[str, str] | None =
     log = Path(f"{folder}.log")
     with log.open("w") as output:
         process = subprocess.Popen(
-            [str(python.with_name("ray")), "start", *arguments, "--disable-usage-stats", "--block"],
+            [
+                str(python.with_name("ray")),
+                "start",
+                *arguments,
+                '--resources={"lab": 1}',
+                "--disable-usage-stats",
+                "--block",
+            ],
             env={
                 **os.environ,
                 "PATH": f"{python.parent}:{os.environ['PATH']}",

@@ -20,7 +20,7 @@ def head() -> Iterator[str]:
 
 
 def test_an_experiment_runs_on_a_cluster_that_asks_for_a_token(shell: Shell, head: str) -> None:
-    spec = shell.spec({"search.num_samples": 1, "search.final_seeds": 1})
+    spec = shell.spec({"search.num_samples": 1, "search.final_seeds": 1, "resources.custom_resources": {"lab": 0.5}})
     shell.environment |= {"RAY_AUTH_TOKEN": TOKEN}
     elsewhere = ("--set", "name=elsewhere", "--set", "data.dataset=fashion-mnist", "--set", "data.root=/nowhere")
     missing = shell.run("run", spec, *elsewhere, "--address", head)
