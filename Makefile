@@ -34,6 +34,7 @@ lint: $(STAMP) ## Check style and types
 
 bench: $(STAMP) ## Run every benchmark in its short form; without --quick a script gives the figures of the documentation
 	@for script in $$(grep -l -e --quick bench/*.py); do echo "== $$script"; $(BIN)/python $$script --quick || exit 1; done
+	$(BIN)/python bench/trial_overhead.py --workers 2 --quick
 
 clean: ## Remove the environment and caches; experiments in .orchestrator stay
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -2,10 +2,10 @@
 
 - speed: samples a second of CPU time of a trial whose views are all stored, beside the plain reference loop of
   `bench/step_speed.py`; ResNet-56 teaches ResNet-20, one thread each, the rows take turns.
-- search: 24 learning rates tried end to end, beside a plain Ray Tune script. Real Fashion-MNIST images; both are given
-  the same finished teacher, split, configurations and epochs, and run two trials at once. In the plain script each
-  trial is a function that loads the data and the teacher, runs the teacher in every step, and reads images through
-  torchvision's transforms and a DataLoader.
+- search: 24 learning rates tried end to end, beside a plain Ray Tune script. Real Fashion-MNIST images (digits with
+  --quick); both are given the same finished teacher, split, configurations and epochs, and run two trials at once. In
+  the plain script each trial is a function that loads the data and the teacher, runs the teacher in every step, and
+  reads images through torchvision's transforms and a DataLoader.
 - difference: digits, with live logits and stored ones of both dtypes over seeds.
 
     python bench/logit_store.py [speed] [search] [difference]
@@ -132,7 +132,7 @@ def plain_trial(config: dict[str, Any]) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     parts = torch.load(config["splits"])
-    change = transforms.Compose([transforms.RandomCrop(28, padding=config["padding"])])
+    change = transforms.Compose([transforms.RandomCrop(parts["train"][0].shape[-1], padding=config["padding"])])
     if config["flip"]:
         change.transforms.append(transforms.RandomHorizontalFlip())
     end = [transforms.ToTensor(), transforms.Normalize(config["mean"], config["std"])]
@@ -196,7 +196,8 @@ def plain_search(folder: Path, config: dict[str, Any], values: list[float]) -> l
 def search(quick: bool) -> None:
     count, epochs = (4, 2) if quick else (24, 10)
     values = rates(count)
-    small = {"data.train_samples": 200, "teacher.train_samples": 200, "teacher.training.epochs": 1} if quick else {}
+    small = {"data.train_samples": 200, "teacher.train_samples": 200, "teacher.training.epochs": 1}
+    small = {"data.dataset": "digits", **small} if quick else {}
     quiet_settings()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -226,6 +227,7 @@ def search(quick: bool) -> None:
         plain_s = time.monotonic() - started
 
         overrides = {
+            "data.dataset": run.data.dataset,
             "data.train_samples": run.data.train_samples,
             "teacher": {"model": "resnet20", "checkpoint": str(folder / "teacher.safetensors")},
             "training.epochs": epochs,

@@ -7,6 +7,7 @@ Runs 50 trials (--quick: 5) of near-zero work (one epoch on ten images) one afte
   overhead  trial - work
 
 With --workers N it prints instead, for trials on a gang of N workers with a CPU each:
+  trainer   a Tune trial that starts a Ray Train trainer of its own, which returns at once (3 trials)
   start     from the session's begin to the end of its first trial, the start of the gang included
   trial     from the end of one trial to the end of the next, as above
 """
@@ -82,6 +83,42 @@ def floor(folder: Path, trials: int) -> float:
     return gaps(ends)
 
 
+def own_trainers(folder: Path, trials: int, workers: int) -> float:
+    """A trial of Ray Tune that starts its own trainer, as Ray's documentation nests them."""
+    from ray import train, tune
+    from ray.train.torch import TorchTrainer
+
+    from orchestrator.execution.trial import HEAD_NODE
+
+    ends: list[float] = []
+
+    def nothing() -> None:
+        train.report({"value": 0.0})
+
+    def nested(config: dict[str, Any]) -> None:
+        scaling = train.ScalingConfig(num_workers=workers, resources_per_worker={"CPU": 1})
+        name = f"trial-{config['number']}"
+        TorchTrainer(
+            nothing, scaling_config=scaling, run_config=train.RunConfig(name=name, storage_path=str(folder))
+        ).fit()
+        tune.report({"value": 0.0})
+
+    class Ends(tune.Callback):
+        def on_trial_complete(self, **info: Any) -> None:
+            ends.append(time.monotonic())
+
+        def __getstate__(self) -> dict[str, Any]:
+            return {}
+
+    tune.Tuner(
+        tune.with_resources(nested, tune.PlacementGroupFactory([{HEAD_NODE: 0.001}])),
+        param_space={"number": tune.grid_search(list(range(trials + 1)))},
+        tune_config=tune.TuneConfig(max_concurrent_trials=1),
+        run_config=tune.RunConfig(storage_path=str(folder), verbose=0, callbacks=[Ends()]),
+    ).fit()
+    return gaps(ends)
+
+
 def work(folder: Path, trials: int) -> float:
     """A trial in a plain loop, in milliseconds."""
     import torch
@@ -122,8 +159,10 @@ def main() -> None:
         cpus = max(2, workers)
         ray.init(address="local", num_cpus=cpus, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
         if workers > 1:
+            nested = own_trainers(folder / "nested", 1 if arguments.quick else 3, workers)
             start, ours = trial(folder / "home", trials, workers)
             print(f"trials of one epoch on ten images, with {workers} workers; median of {trials}")
+            print(f"trainer  {nested:7.1f} ms a trial that starts its own trainer: {nested / ours:.0f} x a trial here")
             print(f"start    {start:7.1f} s until the first trial has ended (aim: at most 15 s on 2 cores)")
             print(f"trial    {ours:7.1f} ms a trial, MLflow included (aim: at most 500 ms)")
             return
