@@ -238,6 +238,33 @@ def test_a_population_and_the_replay_of_its_winner(home: Home, method: str) -> N
     assert not any(folder.trial(id).checkpoints.exists() for id in records)
 
 
+@pytest.mark.parametrize("keep", ["stored", "live"])
+def test_a_population_that_learns_from_a_teacher(home: Home, keep: str) -> None:
+    """Its loss changes in mid-training, its teacher's answers are where they were."""
+    flsw = {"method": "flsw", "base": 4, "beta": 10, "min": 1, "max": 12}
+    changes = {
+        "teacher": {"model": "resnet8", "width": 0.25, "training": {"epochs": 1}},
+        "data.views": 2,
+        "distillation": {"kd_weight": 0.9, "temperature": flsw, "teacher_logits": {"keep": keep}},
+        "training.epochs": 4,
+        "search.num_samples": 3,
+        "search.final_seeds": 1,
+        "search.sampler": "random",
+        "search.space": {"distillation.temperature.max": {"type": "uniform", "low": 5, "high": 16}},
+        "search.scheduler": {"method": "pbt", "perturbation_interval": 2, "resample_probability": 1},
+    }
+    records = run(home, f"taught-{keep}", **changes)
+    assert set(statuses(records)) == {Status.FINISHED}
+    (changed,) = (record for record in records.values() if record.changes)
+    folder = home.find(f"taught-{keep}").trial(changed.trial.id)
+    assert ("teacher_logits/mean_error" in folder.metrics()[-1]) == (keep == "stored")
+    head, *rows = (folder.artifacts / "temperatures.csv").read_text().splitlines()
+    assert head.startswith("epoch,min,max,")
+    ends = [float(row.split(",")[2]) for row in rows]
+    old, new = (values["distillation.temperature.max"] for values in (changed.trial.params, changed.params))
+    assert ends == [old, old, new, new]
+
+
 def test_a_population_that_is_killed_ends_as_one_that_is_not(home: Home, shell: Shell) -> None:
     changes = POPULATION | {"training.epochs": 4, "search.scheduler": {"method": "pbt", "perturbation_interval": 1}}
     run(home, "killed-pbt", at_once=2, **changes)
