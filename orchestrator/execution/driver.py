@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from pydantic import ValidationError
@@ -385,8 +386,10 @@ class DriverCallback(Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         # A trainable reports what it raises as a result, so this is the end of its process.
-        error = trial.get_pickled_error()
-        killed = RAY_KILLED if RAY_KILLED in str(trial.get_error()) else "killed, or out of memory"
+        error, file = trial.get_pickled_error(), Path(trial.error_file or "")
+        # Ray has not copied its file yet to where `get_error` would read it.
+        by_ray = file.is_file() and RAY_KILLED in file.read_text()
+        killed = RAY_KILLED if by_ray else "killed, or out of memory"
         self._driver.on_death(trial.trial_id, killed if error is None else first_line(error))
 
 

@@ -171,3 +171,18 @@ def test_a_budget_of_epochs_stops_the_search_in_mid_trial_and_final_runs_follow(
     assert search[1].metrics["val/acc1"] > 0
     finals = [record for record in records.values() if record.trial.phase is Phase.FINAL]
     assert [(record.status, record.epochs) for record in finals] == [(Status.FINISHED, 3)] * 4
+
+
+def test_a_trial_that_rays_memory_monitor_kills_is_told_to_have_run_out_of_memory(shell: Shell) -> None:
+    shell.environment |= {"RAY_memory_usage_threshold": "0.01", "RAY_memory_monitor_refresh_ms": "200"}
+    alone = {"alone": {"set": {"distillation": {"kd_weight": 0.0, "ce_weight": 1.0}}}}
+    budget = {"failures": {"max_restarts": 0}}
+    done = shell.run(
+        "run", shell.spec({"search": {"variants": alone, "final_seeds": 0}, "budget": budget, "training.epochs": 2000})
+    )
+    assert done.returncode == 1, done.stdout
+    (record,) = shell.records().values()
+    assert record.status is Status.FAILED
+    assert record.reason is not None
+    assert record.reason.startswith("its process died (out of memory); try")
+    assert "training.batch_size (now 30)" in record.reason
