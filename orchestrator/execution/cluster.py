@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from orchestrator.errors import OrchestratorError, first_line
+from orchestrator.execution.interrupt import handlers_kept
 from orchestrator.machine import Machine
 
 SETTINGS = {
@@ -60,18 +61,19 @@ def ray_session(address: str | None, machine: Machine, log: Path, custom: Iterab
     try:
         if own:
             try:
-                if address is None:
-                    ray.init(
-                        address="local",
-                        num_cpus=int(machine.cpus),
-                        resources=dict.fromkeys(custom, PLENTY),
-                        include_dashboard=False,
-                        logging_level="WARNING",
-                        log_to_driver=False,
-                    )
-                else:
-                    _check_reachable(address)
-                    ray.init(address=address, logging_level="WARNING", log_to_driver=False)
+                with handlers_kept():
+                    if address is None:
+                        ray.init(
+                            address="local",
+                            num_cpus=int(machine.cpus),
+                            resources=dict.fromkeys(custom, PLENTY),
+                            include_dashboard=False,
+                            logging_level="WARNING",
+                            log_to_driver=False,
+                        )
+                    else:
+                        _check_reachable(address)
+                        ray.init(address=address, logging_level="WARNING", log_to_driver=False)
             except (ConnectionError, OSError, ValueError, RuntimeError) as error:
                 raise OrchestratorError(
                     f"Ray cannot be {'started' if address is None else f'joined at {address}'}: {first_line(error)}",

@@ -54,14 +54,28 @@ class Interrupt:
 
 
 @contextmanager
-def catching(interrupt: Interrupt) -> Iterator[None]:
-    """Handle signals with `interrupt` meanwhile; outside the main thread nothing changes."""
+def handlers_kept() -> Iterator[None]:
+    """Undo what is done to the handlers meanwhile.
+
+    Ray puts its own in their place when it is started or joined. They end the process at once, or three seconds
+    after: too soon for saving.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    kept = {number: signal.signal(number, interrupt.handle) for number in SIGNALS}
+    kept = {number: signal.getsignal(number) for number in SIGNALS}
     try:
         yield
     finally:
         for number, handler in kept.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def catching(interrupt: Interrupt) -> Iterator[None]:
+    """Handle signals with `interrupt` meanwhile; outside the main thread nothing changes."""
+    with handlers_kept():
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                signal.signal(number, interrupt.handle)
+        yield

@@ -1,7 +1,8 @@
 """KubeRay's own fields of a RayCluster and a RayJob (ray.io/v1, release 1.7), as a JSON Schema that allows no other.
 
-What KubeRay takes over from Kubernetes (pod templates, resources, services) stands here as `KUBERNETES`: those parts are
-held against Kubernetes' own schemas. `test_kuberay.py` compares all of it with the published definitions where they are.
+What KubeRay takes over from Kubernetes (pod templates, resources, services) stands here as `KUBERNETES`: those parts
+are held against Kubernetes' own schemas. `test_kuberay.py` compares all of it with the published definitions where they
+are.
 """
 
 from __future__ import annotations

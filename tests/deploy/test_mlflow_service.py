@@ -11,7 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -105,14 +105,14 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MLflowService]
 
 
 @pytest.fixture
-def sign_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
+def sign_in(monkeypatch: pytest.MonkeyPatch) -> Callable[[tuple[str, str]], None]:
     """Has MLflow's client use an account, as its users do."""
 
     def use(account: tuple[str, str]) -> None:
         monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", account[0])
         monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", account[1])
 
-    yield use
+    return use
 
 
 @pytest.fixture(scope="module")

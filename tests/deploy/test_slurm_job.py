@@ -31,6 +31,13 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmCluster]:
         cluster.stop()
 
 
+@pytest.fixture
+def shell(tmp_path: Path) -> Iterator[Shell]:
+    made = Shell(tmp_path)
+    yield made
+    made.close()
+
+
 def options(nodes: int) -> list[str]:
     return [f"--nodes={nodes}", "--cpus-per-task=1", "--time=10", f"--job-name=tests-{nodes}"]
 

@@ -128,3 +128,21 @@ def _read_until(process: subprocess.Popen[str], text: str) -> list[str]:
         if text in line:
             return lines
     raise AssertionError("".join(lines))
+
+
+def test_a_polite_kill_leaves_time_to_save_once_ray_runs(tmp_path: Path) -> None:
+    """Ray's own handler would abort the process after 3 seconds."""
+    program = """
+import signal, sys, time
+from pathlib import Path
+from orchestrator.execution.cluster import ray_session
+from orchestrator.execution.interrupt import Interrupt, catching
+from orchestrator.machine import Machine
+interrupt = Interrupt()
+with catching(interrupt), ray_session(None, Machine(cpus=1, gpus=0), Path("ray.log")):
+    signal.raise_signal(signal.SIGTERM)
+    time.sleep(4)
+    print("saved" if interrupt else "never told")
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "saved\n"), done.stderr
