@@ -33,6 +33,7 @@ SelectTypeParameters=CR_Core
 SchedulerType=sched/builtin
 SlurmdParameters=config_overrides
 MpiDefault=none
+FirstJobId={first_job}
 ReturnToService=2
 KillWait=15
 NodeName={names} NodeHostname={host} NodeAddr=127.0.0.1 Port={ports} CPUs=2 RealMemory=4000 State=UNKNOWN
@@ -91,6 +92,8 @@ class SlurmCluster:
                 controller=controller,
                 user=getpass.getuser(),
                 folder=self.folder,
+                # Jobs of another test run on this machine have other numbers.
+                first_job=1000 + os.getpid() % 50000,
                 names=",".join(self.nodes),
                 ports=",".join(map(str, ports)),
             )
@@ -107,12 +110,8 @@ class SlurmCluster:
         self._daemon("slurmctld", "-D")
         for node in self.nodes:
             self._daemon("slurmd", "-D", "-N", node)
-        wait_for(
-            lambda: self.call("sinfo", "-h", "-o", "%t %D").split() == ["idle", str(len(self.nodes))], 60, self._log()
-        )
-
-    def _log(self) -> str:
-        return f"idle nodes of Slurm (see {self.folder})"
+        states = ["idle", str(len(self.nodes))]
+        wait_for(lambda: self.call("sinfo", "-h", "-o", "%t %D").split() == states, 60, f"idle nodes in {self.folder}")
 
     def _daemon(self, *command: str) -> None:
         with (self.folder / f"{command[0]}-{command[-1]}.log".replace("/", "_")[-100:]).open("wb") as log:
