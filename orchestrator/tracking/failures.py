@@ -40,9 +40,9 @@ def unusable(uri: str, error: Exception) -> TrackingError:
     """The error of a store that cannot be worked with."""
     hint = "check tracking.uri (or MLFLOW_TRACKING_URI)"
     if (code := _code(error)) == 401:
-        hint = "give the name and password of an account with MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        hint += ", and the account in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
     elif code == 403:
-        hint = "the account lacks the rights, or the server does not know itself by this name (its --allowed-hosts)"
+        hint += "; the account lacks the rights, or the server may not be called by this name (its --allowed-hosts)"
     elif uri.startswith("http"):
         hint += ", and that the server runs"
     return TrackingError(f"MLflow at {redacted(uri)} cannot be used: {cause(error, uri)}", hint=hint)
