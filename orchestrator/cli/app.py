@@ -33,6 +33,10 @@ Specs in, compared runs out: searches over knowledge-distillation hyperparameter
 
   orchestrator list                               every experiment so far, and how far it is
 
+  orchestrator submit SPEC --address URL          run it on a Ray cluster
+
+  orchestrator doctor                             what keeps this machine from running any
+
   orchestrator ui                                 its runs in MLflow
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shlex
@@ -273,6 +274,10 @@ class LostError(OrchestratorError):
 
 def _client(address: str) -> Any:
     from ray.job_submission import JobSubmissionClient
+
+    # It would tell of each package that it uploads.
+    logging.getLogger("ray").setLevel("WARNING")
+    logging.getLogger("ray.dashboard.modules.dashboard_sdk").setLevel("WARNING")
 
     class Client(JobSubmissionClient):
         def _do_request(self, *given: Any, **named: Any) -> Any:
