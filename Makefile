@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SPEC ?= specs/quickstart.yaml
 
-.PHONY: help setup run test lint bench clean
+.PHONY: help setup run test kills lint bench clean
 
 help: ## List what can be made
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ run: $(STAMP) ## Run the quickstart (or SPEC=specs/other.yaml)
 
 test: $(STAMP) ## Run the tests
 	$(BIN)/python -m pytest
+
+kills: $(STAMP) ## Kill a running experiment twenty times, with all of Ray, and compare it with one left alone (five minutes)
+	REAL_KILLS=20 $(BIN)/python -m pytest tests/execution/test_kills.py
 
 lint: $(STAMP) ## Check style and types
 	$(BIN)/ruff check .

@@ -14,6 +14,7 @@ from orchestrator.errors import UsageError
 from orchestrator.search.plan import Plan, make_plan
 from orchestrator.search.standing import State, anything_left
 from orchestrator.search.trials import Record, Status
+from orchestrator.search.winners import outdated
 from orchestrator.spec.experiment import ExperimentSpec
 from orchestrator.store.home import ExperimentFolder, Home
 
@@ -32,6 +33,8 @@ class Experiment:
     plan: Plan
     records: Mapping[str, Record]
     state: State
+    stopped: bool = False
+    """Whether `orchestrator stop` has ended its last session."""
 
     @classmethod
     def load(cls, name: str | None = None, home: str | Path | None = None) -> Experiment:
@@ -67,7 +70,7 @@ class Experiment:
             state = State.INTERRUPTED
         else:
             state = State.COMPLETE if Results(spec, records).answered else State.FAILED
-        return cls(home, folder, plan, records, state)
+        return cls(home, folder, plan, records, state, stopped=not running and folder.was_stopped())
 
     @property
     def spec(self) -> ExperimentSpec:
@@ -80,7 +83,7 @@ class Experiment:
 
     def results(self, reference: str | None = None) -> Results:
         """What it has found; `reference` names the variant that the others are compared with."""
-        return Results(self.spec, self.records, reference)
+        return Results(self.spec, self.records, reference, self.id)
 
     def metrics(self) -> DataFrame:
         """One row for each metric of each epoch of each trial, in the columns trial to value."""
@@ -97,7 +100,9 @@ class Experiment:
 
     @property
     def ended(self) -> int:
-        return sum(record.status.ended for record in self.records.values())
+        """Trials that have ended, but for final runs of configurations that are not the best any more."""
+        past = outdated(self.records, self.spec.search)
+        return sum(record.status.ended for id, record in self.records.items() if id not in past)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -115,7 +120,7 @@ class Experiment:
 
         `spec`: the words that name the spec on the command line; default: the folder's own copy.
         """
-        if self.folder.id != self.plan.spec.id:
+        if self.home.experiment(self.spec).path != self.folder.path:
             return None
         words = ["orchestrator", "run", *(spec or [str(self.folder.path / "spec.yaml")]), *self.home.option]
         if self.state is State.INTERRUPTED:

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 import orchestrator
+from orchestrator.cli.lines import PlainView
 from orchestrator.cli.notebook import NotebookView, in_notebook, view
-from orchestrator.cli.progress import PlainView
 from orchestrator.errors import UsageError
 from orchestrator.execution.runner import _store
 from orchestrator.search.plan import Plan, make_plan

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from statistics import fmean
 
 from orchestrator import names
@@ -50,6 +51,13 @@ def failures(records: list[Record]) -> list[str]:
     lines = [f"{_several(ids)}: {text}" for text, ids in list(groups.items())[:MAX_REASONS]]
     more = sum(len(ids) for ids in list(groups.values())[MAX_REASONS:])
     return [*lines, f"{more} more failed; `orchestrator results` gives all reasons."] if more else lines
+
+
+def stops(records: Iterable[Record]) -> list[str]:
+    """What has stopped trials before their end, and how many, in a line; none where nothing has."""
+    stopped = (reason(record) for record in records if record.status is Status.STOPPED)
+    counts = Counter(text.removeprefix("stopped ").partition(" after epoch ")[0] for text in stopped)
+    return [f"stopped: {', '.join(f'{count} {by}' for by, count in counts.items())}"] if counts else []
 
 
 def reason(record: Record) -> str:

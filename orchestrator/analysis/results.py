@@ -16,6 +16,7 @@ from orchestrator.analysis.statistics import Summary, summarise
 from orchestrator.search.population import lineage
 from orchestrator.search.ranking import best_record
 from orchestrator.search.trials import Change, Phase, Record, Status
+from orchestrator.search.winners import outdated, place_of
 from orchestrator.spec.experiment import ExperimentSpec
 from orchestrator.spec.variants import variant_specs
 
@@ -70,11 +71,19 @@ class VariantResult:
 class Results:
     """What an experiment has found so far.
 
-    `reference` names the variant that the others are compared with, in place of the spec's.
+    `reference` names the variant that the others are compared with, in place of the spec's; `id` the experiment,
+    where that is not the spec's own since it was extended.
     """
 
-    def __init__(self, spec: ExperimentSpec, records: Mapping[str, Record], reference: str | None = None) -> None:
+    def __init__(
+        self,
+        spec: ExperimentSpec,
+        records: Mapping[str, Record],
+        reference: str | None = None,
+        id: str | None = None,
+    ) -> None:
         self.spec = spec
+        self.id = id or spec.id
         self.records = list(records.values())
         self.references = references(spec, reference)
         """By variant: what it is compared with."""
@@ -118,11 +127,15 @@ class Results:
     def runs(self, wanted: Sequence[pareto.Objective]) -> dict[str, Sequence[Record]]:
         """The runs that have values of the objectives, by what they are runs of."""
         if any(objective.name.startswith(pareto.TEST) for objective in wanted):
+            found: dict[str, Sequence[Record]] = {variant.name: variant.finals for variant in self.variants}
+            own = {record.trial.id for finals in found.values() for record in finals}
+            own |= outdated({record.trial.id: record for record in self.records}, self.spec.search)
             further: dict[str, list[Record]] = {}
             for record in self.records:
-                if record.trial.repeats is not None and record.status is Status.FINISHED:
-                    further.setdefault(record.trial.repeats, []).append(record)
-            return {**{variant.name: variant.finals for variant in self.variants}, **further}
+                repeats, is_other = record.trial.repeats, record.trial.id not in own
+                if repeats is not None and is_other and record.status is Status.FINISHED:
+                    further.setdefault(repeats, []).append(record)
+            return {**found, **further}
         trials = [r for r in self.records if r.trial.phase is Phase.SEARCH and r.status.has_result]
         return {record.trial.id: [record] for record in trials}
 
@@ -162,7 +175,7 @@ class Results:
         front = self.front(objectives)
         return {
             "name": self.spec.name,
-            "id": self.spec.id,
+            "id": self.id,
             "hash": self.spec.hash,
             "metric": self.spec.search.metric,
             "mode": self.spec.search.mode,
@@ -211,16 +224,16 @@ class Results:
     def _variant(self, name: str) -> VariantResult:
         mine = [record for record in self.records if record.trial.variant == name]
         search = [record for record in mine if record.trial.phase is Phase.SEARCH]
-        own = [r for r in mine if r.trial.phase is Phase.FINAL and r.trial.repeats is None]
-        finals = [record for record in own if record.status is Status.FINISHED]
+        finals = [r for r in mine if r.trial.phase is Phase.FINAL and r.status is Status.FINISHED]
         counts = {status: sum(record.status is status for record in search) for status in Status}
         best = best_record(search, self.spec.search)
+        own = [record for record in finals if best is None or place_of(record.trial, [best]) == 0]
         by_id = {record.trial.id: record for record in search}
         first, changes = ({}, ()) if best is None else lineage(best, by_id.__getitem__)
         return VariantResult(
             name,
             best,
-            tuple(sorted(finals, key=lambda record: record.trial.index)),
+            tuple(sorted(own, key=lambda record: record.trial.index)),
             {status: count for status, count in counts.items() if count},
             first,
             changes,

@@ -13,7 +13,7 @@ from rich.console import Console
 from typer.exceptions import TyperException
 
 from orchestrator import __version__
-from orchestrator.cli import compare, doctor, results, run, specs, submit, ui
+from orchestrator.cli import compare, control, doctor, extend, logs, results, run, specs, status, submit, ui
 from orchestrator.environment import version_of
 from orchestrator.errors import OrchestratorError
 from orchestrator.store.home import HOME_VARIABLE
@@ -81,7 +81,11 @@ app.command()(run.run)
 app.command()(submit.submit)
 app.command("results")(results.results)
 app.command()(compare.compare)
-app.command()(results.status)
+app.command()(status.status)
+app.command()(logs.logs)
+app.command()(control.stop)
+app.command()(control.pause)
+app.command()(extend.extend)
 app.command("list")(results.list_experiments)
 app.command()(doctor.doctor)
 app.command()(ui.ui)

@@ -14,7 +14,8 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from orchestrator.analysis.notes import failures
-from orchestrator.cli.progress import Drawing, PlainView
+from orchestrator.cli.lines import PlainView
+from orchestrator.cli.progress import Drawing
 from orchestrator.execution.watcher import Watcher
 from orchestrator.search.plan import Plan
 from orchestrator.search.trials import Record
@@ -83,9 +84,9 @@ class NotebookView(Drawing):
         super().on_end(record)
         self._redraw()
 
-    def _draw(self) -> RenderableType:
+    def draw(self) -> RenderableType:
         """The table, and why trials failed."""
-        return Group(super()._draw(), *(Text(line, style="red") for line in failures(list(self.records.values()))))
+        return Group(super().draw(), *(Text(line, style="red") for line in failures(list(self.records.values()))))
 
     def _repr_html_(self) -> str:
         return self._rendered().export_html(inline_styles=True, code_format=_PRE)
@@ -95,7 +96,7 @@ class NotebookView(Drawing):
 
     def _rendered(self) -> Console:
         console = Console(record=True, file=io.StringIO(), width=WIDTH, force_jupyter=False, force_terminal=True)
-        console.print(self._draw())
+        console.print(self.draw())
         return console
 
     def _redraw(self, *, at_once: bool = False) -> None:

@@ -16,6 +16,13 @@ class Format(StrEnum):
     JSON = "json"
 
 
+class RunFormat(StrEnum):
+    """How a run tells what happens."""
+
+    TABLE = "table"
+    JSON_LINES = "json-lines"
+
+
 class ResultFormat(StrEnum):
     """How results are printed."""
 
@@ -30,6 +37,7 @@ NameArgument = Annotated[
     str | None,
     typer.Argument(metavar="[NAME]", help="Name or id of an experiment; default: the one that ran last."),
 ]
+NamedArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name or id of an experiment.", show_default=False)]
 SetOption = Annotated[
     list[str] | None,
     typer.Option(

@@ -1,4 +1,4 @@
-"""Views of a running experiment: a live table on a terminal, plain lines elsewhere."""
+"""What every view of a running experiment keeps, and the live table that a terminal shows."""
 
 from __future__ import annotations
 
@@ -17,18 +17,21 @@ from rich.text import Text
 
 from orchestrator import names
 from orchestrator.analysis.formats import format_values
-from orchestrator.analysis.notes import reason, teacher_found
+from orchestrator.analysis.notes import reason, stops, teacher_found
 from orchestrator.analysis.results import Results
 from orchestrator.execution.watcher import Watcher
 from orchestrator.search.plan import Plan
 from orchestrator.search.trials import Phase, Record, Status
 from orchestrator.store.home import Home
 
-HEARTBEAT_S = 10.0
-"""Seconds after which a plain view says something even if no trial has ended."""
-
 ROWS = 20
 """Running trials that the live table shows one by one: to draw a thousand takes longer than there is between draws."""
+
+ENOUGH = 10
+"""Epochs from which a pace is told."""
+
+NOTES = 4
+"""The latest notes that the live table shows."""
 
 STAGES = {
     Phase.TEACHER: "stage 0: teacher",
@@ -168,17 +171,38 @@ class View(Watcher):
     def elapsed(self) -> float:
         return time.monotonic() - self._begin
 
+    def pace(self) -> float | None:
+        """Seconds in which this session trains an epoch of a student, all trials together; None at first."""
+        if self._first_epoch is None or self._epochs_seen < ENOUGH:
+            return None
+        return (time.monotonic() - self._first_epoch) / self._epochs_seen
+
     def seconds_left(self) -> float | None:
-        """From the rate of student-epochs so far; None before there is one, and where nothing is left."""
-        if self.plan is None or self._first_epoch is None or self._epochs_seen < 10:
+        """From the pace so far; None before there is one, and where nothing is left."""
+        pace = self.pace()
+        if self.plan is None or pace is None:
             return None
         begun = sum(record.epochs for record in self._open.values() if record.trial.phase is not Phase.TEACHER)
-        done_or_cut = self._epochs_ended + begun
-        left = max(self.plan.student_epochs - done_or_cut, 0)
-        return left * (time.monotonic() - self._first_epoch) / self._epochs_seen if left else None
+        left = max(self.plan.student_epochs - self._epochs_ended - begun, 0)
+        return left * pace if left else None
+
+    def timing(self) -> str:
+        """The pace, and the time that is left, as far as they are known; each with a comma before it."""
+        pace, left = self.pace(), self.seconds_left()
+        rate = "" if not pace else f", {_rounded(60 / pace)}/min" if pace < 60 else f", {_rounded(3600 / pace)}/h"
+        return rate + (f", about {clock(left)} left" if left is not None else "")
 
     def results(self) -> Results | None:
         return Results(self.plan.spec, self.records) if self.plan else None
+
+    def epochs_of(self, record: Record) -> int:
+        """Epochs that a trial has when it is finished."""
+        if self.plan is None:
+            return 1
+        if record.trial.phase is Phase.TEACHER:
+            return self.plan.teachers[record.trial.variant].training.epochs
+        arm = self.plan.by_name[record.trial.variant]
+        return int(record.trial.params.get("training.epochs", arm.max_epochs))
 
     def _count(self, record: Record) -> None:
         """Take in what has become of a trial."""
@@ -200,82 +224,28 @@ class View(Watcher):
         ]
 
 
-class PlainView(View):
-    """A line for each thing that happens, for logs and pipes."""
-
-    def __init__(self, console: Console, home: Home) -> None:
-        super().__init__(console, home)
-        self._last_line = time.monotonic()
-
-    def on_stage(self, text: str) -> None:
-        super().on_stage(text)
-        self._line(text)
-
-    def on_note(self, text: str) -> None:
-        super().on_note(text)
-        self._line(text)
-
-    def on_plan(self, plan: Plan, records: dict[str, Record], concurrency: int) -> None:
-        super().on_plan(plan, records, concurrency)
-        for text in self.found:
-            self._line(text)
-        kept = sum(record.status.ended for record in records.values())
-        again = f", {kept} of them ended before" if kept else ""
-        self._line(f"{self.total} trials{again}, {concurrency} at once")
-
-    def on_start(self, record: Record) -> None:
-        told = self.loading
-        super().on_start(record)
-        if self.loading and not told:
-            self._line(LOADING)
-
-    def on_choice(self, line: str) -> None:
-        self._line(line)
-
-    def on_epoch(self, record: Record) -> None:
-        super().on_epoch(record)
-        if time.monotonic() - self._last_line >= HEARTBEAT_S:
-            left = self.seconds_left()
-            self._line(f"{self.counts()}{f', about {clock(left)} left' if left is not None else ''}; {_state(record)}")
-
-    def on_end(self, record: Record) -> None:
-        super().on_end(record)
-        self._line(f"{self.counts()}; {_state(record)} {record.status}{f': {reason(record)}' if record.reason else ''}")
-
-    def on_interrupt(self) -> None:
-        super().on_interrupt()
-        self._line(self.saving())
-
-    def _line(self, text: str) -> None:
-        self._last_line = time.monotonic()
-        self.console.print(f"[{clock(self.elapsed())}] {text}", markup=False, soft_wrap=True)
-
-
 class Drawing(View):
     """Draws how far the experiment is as a table."""
 
     def __init__(self, console: Console, home: Home) -> None:
         super().__init__(console, home)
-        self._compared: tuple[int, Table] | None = None
+        self._compared: tuple[int, RenderableType] | None = None
 
-    def _draw(self) -> RenderableType:
+    def draw(self) -> RenderableType:
         head = Text(f"{self.now()} ", style="bold")
         if self.plan is None:
             return head + Text(f"{clock(self.elapsed())}", style="dim")
-        left = self.seconds_left()
-        head += Text(
-            f" {self.counts()}, {clock(self.elapsed())} elapsed"
-            + (f", about {clock(left)} left" if left is not None else "")
-        )
+        head += Text(f" {self.counts()}, {clock(self.elapsed())} elapsed{self.timing()}")
         bar = Table.grid()
         bar.add_row(ProgressBar(total=self.total, completed=self.ended, width=60))
-        found = [Text(line, style="dim") for line in (*self.notes, *self.found, *self.chosen[-2:])]
-        return Group(head, bar, *found, self._variants(), self._running())
+        said = (*self.notes[-NOTES:], *self.found, *self.chosen[-2:])
+        return Group(head, bar, *(Text(line, style="dim") for line in said), self._variants(), self._running())
 
-    def _variants(self) -> Table:
-        """The comparison so far, made anew when a trial has ended."""
+    def _variants(self) -> RenderableType:
+        """What stopped trials, and the comparison so far; made anew when a trial has ended."""
         if self._compared is None or self._compared[0] != self.ended:
-            self._compared = self.ended, self._compare()
+            why = (Text(line, style="dim") for line in stops(self.records.values()))
+            self._compared = self.ended, Group(*why, self._compare())
         return self._compared[1]
 
     def _compare(self) -> Table:
@@ -303,24 +273,16 @@ class Drawing(View):
         table = Table(box=None, pad_edge=False, show_header=False)
         running = self.running
         for record in running[:ROWS]:
-            epochs = self._epochs(record)
+            epochs = self.epochs_of(record)
             table.add_row(
                 f"[cyan]{escape(record.trial.id)}[/]",
                 ProgressBar(total=epochs, completed=record.epochs, width=20),
                 f"epoch {record.epochs}/{epochs}",
-                _value(record),
+                value_of(record),
             )
         if len(running) > ROWS:
             table.add_row(f"and {len(running) - ROWS} more")
         return table
-
-    def _epochs(self, record: Record) -> int:
-        if self.plan is None:
-            return 1
-        if record.trial.phase is Phase.TEACHER:
-            return self.plan.teachers[record.trial.variant].training.epochs
-        arm = self.plan.by_name[record.trial.variant]
-        return int(record.trial.params.get("training.epochs", arm.max_epochs))
 
 
 class LiveView(Drawing):
@@ -332,7 +294,7 @@ class LiveView(Drawing):
         super().__init__(console, home)
         # What others print to stdout and stderr belongs in the log, not above the table.
         self._live = Live(
-            get_renderable=self._draw,
+            get_renderable=self.draw,
             console=console,
             refresh_per_second=4,
             transient=True,
@@ -362,10 +324,10 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
 
 
-def _value(record: Record) -> str:
+def _rounded(epochs: float) -> str:
+    return f"{epochs:.0f} epochs" if epochs >= 10 else f"{epochs:.1f} epochs"
+
+
+def value_of(record: Record) -> str:
     name = names.TEST_ACC1 if names.TEST_ACC1 in record.metrics else names.VAL_ACC1
     return f"{name} {record.metrics[name]:.2f}" if name in record.metrics else ""
-
-
-def _state(record: Record) -> str:
-    return f"{record.trial.id} epoch {record.epochs} {_value(record)}".rstrip()

@@ -1,4 +1,4 @@
-"""results, status and list: what experiments have found, and how far they are."""
+"""results and list: what experiments have found, and which there are."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from orchestrator.analysis.notes import failures
 from orchestrator.analysis.results import Results, VariantResult
 from orchestrator.analysis.rows import to_csv
 from orchestrator.cli.options import ClusterOption, Format, FormatOption, HomeOption, NameArgument, ResultFormat
@@ -20,7 +19,6 @@ from orchestrator.cli.tables import NARROW, print_comparison, print_trials, tabl
 from orchestrator.cli.terminal import screen
 from orchestrator.errors import OrchestratorError
 from orchestrator.experiment import HOW_TO_START, Experiment
-from orchestrator.search.standing import State
 from orchestrator.store.home import ExperimentFolder, Home
 
 
@@ -73,24 +71,6 @@ def results(
     return 0
 
 
-def status(name: NameArgument = None, format: FormatOption = Format.TABLE, home: HomeOption = None) -> int:
-    """Tell whether an experiment runs, and how many of its trials have ended."""
-    experiment = Experiment.load(name, home)
-    if format is Format.JSON:
-        print(json.dumps({**_progress(experiment), "trials": experiment.counts}, indent=2))
-        return 0
-    ended = f"{experiment.ended} of {experiment.plan.total_trials} trials have ended"
-    print(f"{experiment.id}: {experiment.state}; {ended}")
-    print("  " + ", ".join(f"{count} {name}" for name, count in experiment.counts.items() if count))
-    if experiment.state in (State.FAILED, State.INTERRUPTED):
-        print("".join(f"  {line}\n" for line in failures(experiment.results().records)), end="")
-    elif experiment.state is State.COMPLETE and experiment.ended < experiment.plan.total_trials:
-        print("  the others were not run: the budget was spent, or what they needed had failed")
-    if advice := experiment.advice():
-        print(f"  {advice}")
-    return 0
-
-
 def list_experiments(
     format: FormatOption = Format.TABLE, address: ClusterOption = None, home: HomeOption = None
 ) -> int:
@@ -112,7 +92,8 @@ def list_experiments(
     return 0
 
 
-def _progress(experiment: Experiment) -> dict[str, Any]:
+def summary_of(experiment: Experiment) -> dict[str, Any]:
+    """What every listing tells of an experiment."""
     return {
         "id": experiment.folder.id,
         "state": str(experiment.state),
@@ -144,7 +125,7 @@ def _row(folder: ExperimentFolder, place: Home) -> dict[str, Any]:
     try:
         experiment = Experiment.read(folder, place)
         best = _best(experiment.results())
-        shown = {**_progress(experiment), "owner": folder.owner}
+        shown = {**summary_of(experiment), "owner": folder.owner}
     except (OrchestratorError, OSError):
         best = None
         shown = {"id": folder.id, "state": "unreadable", "ended": None, "planned": None, "owner": None}

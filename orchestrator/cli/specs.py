@@ -27,6 +27,7 @@ from orchestrator.spec.model import ModelSpec
 from orchestrator.spec.schedulers import BracketScheduler, PopulationScheduler
 from orchestrator.spec.search import SearchSpec
 from orchestrator.store.home import Home
+from orchestrator.store.placing import place
 
 
 def validate(spec: SpecArgument, set: SetOption = None, format: FormatOption = Format.TABLE) -> int:
@@ -58,18 +59,22 @@ def plan(
     home: HomeOption = None,
 ) -> int:
     """Show what a spec would run: variants, search space, trials, epochs, and how many fit at once."""
-    checked = load_spec(spec, set)
-    place = Home(home)
-    folder = place.experiment(checked)
-    expanded = make_plan(checked).finding(folder.records(), place.has_teacher)
+    there = Home(home)
+    placed = place(load_spec(spec, set), there)
+    folder = placed.folder
+    expanded = make_plan(placed.spec).finding(folder.records(), there.has_teacher)
     machine = this_machine()
-    logits = plan_logits(expanded, place.room_for_logits(), folder.logit_decisions())
+    logits = plan_logits(expanded, there.room_for_logits(), folder.logit_decisions())
     console = screen()
     if format is Format.TABLE:
-        _print_plan(expanded, logits, place, console)
-    found = measured(expanded, logits, machine, place, folder, measure_seconds) if measure else None
+        console.print(f"[bold]{placed.spec.name}[/] ({folder.id})")
+        for note in placed.notes:
+            console.print(note, markup=False)
+        _print_plan(expanded, logits, there, console)
+    found = measured(expanded, logits, machine, there, folder, measure_seconds) if measure else None
     if format is Format.JSON:
-        data = {**expanded.to_dict(machine), "teacher_logits": logits.to_dict()}
+        told = {"id": folder.id, "notes": list(placed.notes), "teacher_logits": logits.to_dict()}
+        data = {**expanded.to_dict(machine), **told}
         print(json.dumps(data if found is None else {**data, "forecast": found.to_dict()}, indent=2))
     elif found is not None:
         found.print(console)
@@ -84,7 +89,6 @@ def schema() -> int:
 
 def _print_plan(plan: Plan, logits: LogitPlan, home: Home, console: Console) -> None:
     spec, machine = plan.spec, this_machine()
-    console.print(f"[bold]{spec.name}[/] ({spec.id})")
     if not plan.teachers:
         console.print("Stage 0: no teacher has to be trained")
     for key, teacher in plan.teachers.items():

@@ -1,6 +1,6 @@
 """The driver: one experiment's agenda, journal, tracker and view, brought together.
 
-Ray knows it through two adapters: `AgendaSearcher` asks it for trials, `DriverCallback` tells it results.
+Ray knows it through the adapters of `execution.adapters`.
 """
 
 from __future__ import annotations
@@ -11,29 +11,25 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from pydantic import ValidationError
-from ray.tune import Callback, ProgressReporter
-from ray.tune.search import Searcher
 
 from orchestrator import names
-from orchestrator.errors import first_line
 from orchestrator.execution.exploiting import carry_out, values_by_epoch
 from orchestrator.execution.job import DESCRIBED, FAILURE, FATAL, INTERRUPTED, LASTING, Job
-from orchestrator.execution.memory import RAY_KILLED
 from orchestrator.execution.setbacks import Setbacks
 from orchestrator.execution.teacher import teacher_weights
 from orchestrator.execution.watcher import Watcher
 from orchestrator.search.agenda import Agenda
 from orchestrator.search.logits import plan_logits
 from orchestrator.search.teachers import Source
-from orchestrator.search.trials import Phase, Record, Status, Trial, created, ended
+from orchestrator.search.trials import Phase, Record, Status, Trial, created, ended, resumed
 from orchestrator.spec.experiment import RunSpec
 from orchestrator.spec.loading import to_yaml
 from orchestrator.spec.variants import flatten
 from orchestrator.store.home import ExperimentFolder, Home
+from orchestrator.store.requests import Request
 from orchestrator.tracking.base import RunInfo, Tracker
 from orchestrator.tracking.runs import own_values
 
@@ -77,6 +73,8 @@ class Driver:
         self._logits = plan_logits(agenda.plan, home.room_for_logits(), folder.logit_decisions())
         self._journaled = set(agenda.records)
         self._by_tune_id: dict[str, Trial] = {}
+        self._taken_up: set[str] = set()
+        """Trials that this session has started."""
         self._started: dict[str, float] = {}
         self.setbacks = Setbacks(agenda.plan, folder)
         self._told_end = False
@@ -88,6 +86,10 @@ class Driver:
         """The first thing that went wrong in the driver itself."""
         self.fatal: str | None = None
         """Why no trial at all can run."""
+        self.stopped: Request | None = None
+        """What has ended the search by hand; nothing is begun after it."""
+        self._to_end: dict[str, str] = {}
+        """Running trials that end with their epoch, and by what."""
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune writes its searcher, scheduler and callbacks to disk; the journal is what we continue from."""
@@ -116,12 +118,12 @@ class Driver:
         """Tune's configuration of the next trial, if there is one now."""
         self._settle()
         self._tell_end()
-        while not self.fatal and (trial := self.agenda.next()) is not None:
+        while not self.fatal and not self.stopped and (trial := self.agenda.next()) is not None:
             self._by_tune_id[tune_id] = trial
-            if trial.id not in self._journaled:
-                self.folder.journal.append(created(trial))
-                self._journaled.add(trial.id)
+            self.folder.journal.append(resumed(trial) if trial.id in self._journaled else created(trial))
+            self._journaled.add(trial.id)
             self._tracker.start(self._info(trial), self.history(trial))
+            self._taken_up.add(trial.id)
             self.watcher.on_start(self.agenda.records[trial.id])
             record = self.agenda.records[trial.id]
             if self._has_got_there(record):
@@ -159,18 +161,11 @@ class Driver:
         """End the trials that wait in vain, and let those take over others that are to."""
         while out := self.agenda.out:
             for record in out:
-                self._stop(record)
+                self._leave(record)
+        for record in self.agenda.outdated:
+            self._leave(record, "a better configuration")
         for exploit in self.agenda.exploits:
             carry_out(exploit, self.agenda, self.folder)
-
-    def _stop(self, record: Record) -> None:
-        """End a trial before its last epoch; its result counts."""
-        spent = self.agenda.spent if record.status is not Status.RUNNING or self.agenda.cuts(record) else None
-        record.status = Status.STOPPED
-        record.reason = f"stopped by the scheduler after epoch {record.epochs}"
-        if spent is not None:
-            record.reason = f"stopped: the budget is spent ({spent}), after epoch {record.epochs}"
-        self._close(record)
 
     def _tell_end(self) -> None:
         """Tell once that the search begins no more trials."""
@@ -270,6 +265,9 @@ class Driver:
             record.status = Status.INTERRUPTED if self.setbacks.tries_again(record) else Status.FAILED
         elif record.epochs >= self._epochs_of(record.trial):
             record.status = Status.FINISHED
+        elif by := self._to_end.pop(record.trial.id, None):
+            self._stop(record, by)
+            return
         elif record.epochs == self.agenda.next_rung(record):
             self._pause(record)
             return
@@ -286,11 +284,54 @@ class Driver:
         record.status = Status.INTERRUPTED if again else Status.FAILED
         self._close(record)
 
-    def interrupt(self) -> None:
-        """Mark what still runs as interrupted."""
+    def is_to_end(self, tune_id: str) -> bool:
+        """Whether a running trial ends with its epoch."""
+        return self._by_tune_id[tune_id].id in self._to_end
+
+    @_kept
+    def end_early(self, record: Record, by: str) -> None:
+        """End a search trial with the result that it has: one that runs with its epoch, one that waits at once."""
+        if record.status is Status.RUNNING:
+            self._to_end[record.trial.id] = by
+        else:
+            self._leave(record, by)
+
+    @_kept
+    def stop(self, request: Request) -> None:
+        """End the search: trials of it that run keep their results, nothing else is begun."""
+        self.stopped = request
         for record in self.agenda.running:
-            record.status = Status.INTERRUPTED
-            self._close(record)
+            if record.trial.phase is Phase.SEARCH:
+                self.end_early(record, request.command)
+        self.watcher.on_note(
+            f"{request.command}: {'all ends' if request.now else 'running trials end with their epochs'}"
+        )
+
+    def interrupt(self) -> None:
+        """What still runs is to go on in another session, but for trials that were to end and have a result."""
+        for record in self.agenda.running:
+            by = self._to_end.pop(record.trial.id, None)
+            if by and record.epochs:
+                self._stop(record, by)
+            else:
+                record.status = Status.INTERRUPTED
+                self._close(record)
+
+    def _leave(self, record: Record, by: str | None = None) -> None:
+        """End a trial that does not run; the tracker may lack epochs of one that this session has not worked on."""
+        if record.trial.id not in self._taken_up:
+            self._tracker.start(self._info(record.trial), self.history(record.trial)[: record.epochs])
+        self._stop(record, by)
+
+    def _stop(self, record: Record, by: str | None = None) -> None:
+        """End a trial before its last epoch, `by` somebody, the scheduler or a spent budget; its result counts."""
+        cut = record.status is not Status.RUNNING or self.agenda.cuts(record)
+        spent = self.agenda.spent if by is None and cut else None
+        record.status = Status.STOPPED
+        record.reason = f"stopped by {by or 'the scheduler'} after epoch {record.epochs}"
+        if spent is not None:
+            record.reason = f"stopped: the budget is spent ({spent}), after epoch {record.epochs}"
+        self._close(record)
 
     def _close(self, record: Record) -> None:
         now = time.monotonic()
@@ -319,6 +360,11 @@ class Driver:
         """The epochs that a trial has behind it."""
         return self.folder.trial(trial.id).metrics()
 
+    def epochs_behind(self) -> int:
+        """Epochs that all students together have behind them; a killed session's count as far as they were trained."""
+        students = (record for record in self.agenda.records.values() if record.trial.phase is not Phase.TEACHER)
+        return sum(r.epochs if r.status.ended else len(self.history(r.trial)) for r in students)
+
     def _info(self, trial: Trial) -> RunInfo:
         try:
             run = self.plan.run_of(trial)
@@ -345,58 +391,3 @@ class Driver:
                 **values_by_epoch(self.agenda.records[trial.id]),
             },
         )
-
-
-class AgendaSearcher(Searcher):
-    """The driver as Tune's search algorithm: trials come from the agenda."""
-
-    def __init__(self, driver: Driver) -> None:
-        super().__init__()
-        self._driver = driver
-
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        config = self._driver.next(trial_id)
-        if config is None and not self._driver.agenda.running:
-            return str(Searcher.FINISHED)
-        return config
-
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """The callback below is told more, and at the same time."""
-
-    def save(self, checkpoint_path: str) -> None:
-        """Nothing: see `Driver.__getstate__`."""
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Never called: see `save`."""
-
-
-class DriverCallback(Callback):
-    """The driver as Tune's callback: results and ends of trials."""
-
-    def __init__(self, driver: Driver) -> None:
-        self._driver = driver
-
-    def on_trial_result(
-        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
-    ) -> None:
-        self._driver.on_result(trial.trial_id, result)
-
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._driver.on_end(trial.trial_id)
-
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        # A trainable reports what it raises as a result, so this is the end of its process.
-        error, file = trial.get_pickled_error(), Path(trial.error_file or "")
-        # Ray has not copied its file yet to where `get_error` would read it.
-        by_ray = file.is_file() and RAY_KILLED in file.read_text()
-        killed = RAY_KILLED if by_ray else "killed, or out of memory"
-        self._driver.on_death(trial.trial_id, killed if error is None else first_line(error))
-
-
-class NoReport(ProgressReporter):
-    """Keeps Tune's own tables out of a notebook: they would clear what the cell shows."""
-
-    def should_report(self, trials: list[Any], done: bool = False) -> bool:
-        return False
-
-    def report(self, trials: list[Any], done: bool, *sys_info: str) -> None: ...

@@ -35,6 +35,13 @@ class Interrupt:
         """Whether a signal has come."""
         return self._set
 
+    def ask(self) -> None:
+        """Set the flag as a first signal does; once it is set this does nothing."""
+        if not self._set:
+            self._set = True
+            # What was interrupted may hold the lock of the stream that `told` prints to.
+            threading.Thread(target=self._told, name="interrupt", daemon=True).start()
+
     def check(self) -> None:
         """Raise KeyboardInterrupt if a signal has come."""
         if self._set:
@@ -48,9 +55,7 @@ class Interrupt:
             # No stream and no lock: the signal may have come in the middle of a write.
             os.write(self._screen, self._last_words().encode())
             os._exit(130)
-        self._set = True
-        # What was interrupted may hold the lock of the stream that `told` prints to.
-        threading.Thread(target=self._told, name="interrupt", daemon=True).start()
+        self.ask()
 
 
 @contextmanager

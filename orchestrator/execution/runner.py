@@ -30,6 +30,7 @@ from orchestrator.spec.base import expand_environment
 from orchestrator.spec.experiment import ExperimentSpec, digest
 from orchestrator.spec.loading import to_yaml
 from orchestrator.store.home import ExperimentFolder, Home
+from orchestrator.store.placing import Placed, place
 from orchestrator.tracking.base import RunInfo, Tracker
 from orchestrator.tracking.runs import source_tags
 
@@ -47,10 +48,12 @@ def run_experiment(
     watcher: Watcher | None = None,
     tracker: Tracker | None = None,
     interrupt: Interrupt | None = None,
+    placed: Placed | None = None,
 ) -> Results:
     """Run the experiment, or what is left of it, and return its results.
 
-    `interrupt` is given by a caller that handles signals already.
+    A spec that only adds to an experiment of its name (see `search.extension`) extends that one. `placed` is what
+    became of the spec where the caller has looked for its folder; `interrupt` is given by one that handles signals.
 
     `address` joins a Ray cluster instead of starting Ray on this machine. Raises `OrchestratorError` for
     what keeps the experiment from running, `KeyboardInterrupt` after Ctrl-C, when what ran
@@ -60,7 +63,11 @@ def run_experiment(
     if interrupt is None:
         own = Interrupt(watcher.on_interrupt)
         with catching(own):
-            return run_experiment(spec, home, address=address, watcher=watcher, tracker=tracker, interrupt=own)
+            return run_experiment(
+                spec, home, address=address, watcher=watcher, tracker=tracker, interrupt=own, placed=placed
+            )
+    placed = placed or place(spec, home)
+    spec, folder = placed.spec, placed.folder
     plan = make_plan(spec)
     machine = this_machine()
     if address is None:
@@ -68,13 +75,14 @@ def run_experiment(
     home.create()
     plan_logits(plan, home.room_for_logits())
     fetch_teachers(plan.checkpoints, home, tracking_uri(spec, home)[0])
-    folder = home.experiment(spec)
-    with folder.opened(spec):
+    with folder.opened(spec, placed.changes):
+        for note in placed.notes:
+            watcher.on_note(note)
         records = folder.records()
         left = anything_left(plan, records, home.has_teacher, out_of_budget=_clock(spec, folder)())
         if not left and folder.is_tracked(_store(spec, home)):
             watcher.on_stage("every trial has ended before: nothing is left to run")
-            return Results(spec, records)
+            return Results(spec, records, id=folder.id)
         told = warm_start(plan, home, folder, tracking_uri(spec, home)[0])
         if told:
             watcher.on_note(in_words(told))
@@ -89,6 +97,8 @@ def run_experiment(
             interrupt.check()
             driver = _driver(plan, home, folder, tracker, watcher, records, described, told)
             driver.reconcile()
+            if folder.was_stopped():
+                watcher.on_stage("it was stopped by `orchestrator stop`, and goes on now")
             if left:
                 watcher.on_stage("starting Ray" if address is None else f"joining Ray at {address}")
                 with ray_session(address, machine, folder.log, spec.resources.custom_resources) as cluster:
@@ -99,12 +109,12 @@ def run_experiment(
                         for finding in preflight(plan, home, interrupt.check):
                             watcher.on_note(f"{finding.node}: {finding.check}: {finding.found}; {finding.advice}")
                     _run_trials(driver, cluster, interrupt)
-            status = Status.FINISHED
+            status = Status.STOPPED if driver.stopped else Status.FINISHED
         except KeyboardInterrupt:
             status = Status.INTERRUPTED
             raise
         finally:
-            results = Results(spec, folder.records())
+            results = Results(spec, folder.records(), id=folder.id)
             note = f"{results.to_markdown()}\n\n{HOW_TO_REPEAT}"
             unwritten = tracker.close(status, results.summary_metrics(), note, {"results.json": results.to_json()})
             if unwritten:
@@ -153,7 +163,7 @@ def _run_trials(driver: Driver, cluster: Machine, interrupt: Interrupt) -> None:
     from ray import tune
     from ray.widgets.util import in_notebook
 
-    from orchestrator.execution.driver import AgendaSearcher, DriverCallback, NoReport
+    from orchestrator.execution.adapters import AgendaSearcher, DriverCallback, NoReport
     from orchestrator.execution.scheduler import VariantScheduler, relive, variant_schedulers
     from orchestrator.execution.stopper import SessionStopper
     from orchestrator.execution.trial import actors_for
@@ -168,7 +178,8 @@ def _run_trials(driver: Driver, cluster: Machine, interrupt: Interrupt) -> None:
             seen = driver.history(record.trial)[: record.epochs]
             relive(schedulers[record.trial.variant], record.trial.id, seen)
     described = json.loads(driver.environment)
-    folder.journal.append({"event": "session", "started": time.time(), "environment": described})
+    started = {"event": "session", "started": time.time(), "epochs": driver.epochs_behind(), "at_once": concurrency}
+    folder.journal.append({**started, "environment": described})
     driver.keep_decisions()
     driver.watcher.on_plan(plan, agenda.records, concurrency)
     storage = folder.path / "ray"

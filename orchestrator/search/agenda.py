@@ -18,6 +18,7 @@ from orchestrator.search.population import lineage
 from orchestrator.search.ranking import best_first, best_record, values_of
 from orchestrator.search.trials import Change, Phase, Record, Status, Trial
 from orchestrator.search.waiting import Waiting
+from orchestrator.search.winners import place_of
 
 Told = float | tuple[float, ...] | None
 """A trial's metric, or each of several in the order of the spec; None where it failed."""
@@ -93,11 +94,13 @@ class Agenda:
         self._begun: Counter[tuple[Phase, str]] = Counter()
         """Trials that were ever handed out, by phase and variant."""
         self._ended: Counter[tuple[Phase, str]] = Counter()
+        self._finals: dict[str, list[Trial]] = {arm.name: [] for arm in plan.arms}
+        """Final runs that were ever handed out, by variant; those of earlier winners too."""
         self._failures = 0
         self._epochs = 0
         """Of search trials that do not run now."""
         for record in self.records.values():
-            self._begun[_group(record.trial)] += 1
+            self._count_begin(record.trial)
             self._epochs += _epochs_of_search(record)
             self._count_end(record)
         self._winners: dict[str, list[Record]] = {}
@@ -121,7 +124,7 @@ class Agenda:
         if trial is not None:
             if trial.id not in self.records:
                 self.records[trial.id] = Record(trial)
-                self._begun[_group(trial)] += 1
+                self._count_begin(trial)
             self._paused.pop(trial.id, None)
             record = self._running[trial.id] = self.records[trial.id]
             self._epochs -= _epochs_of_search(record)
@@ -176,6 +179,12 @@ class Agenda:
         return stops and self.budget_spent
 
     @property
+    def outdated(self) -> list[Record]:
+        """Final runs that were interrupted, and of whose variant a better configuration has been found since."""
+        finals = (trial for trial in self._resume.values() if trial.phase is Phase.FINAL)
+        return [self.records[trial.id] for trial in finals if self._counts(trial) is False]
+
+    @property
     def running(self) -> list[Record]:
         return list(self._running.values())
 
@@ -209,6 +218,8 @@ class Agenda:
     def _interrupted(self) -> Trial | None:
         for trial in self._resume.values():
             if trial.phase is Phase.TEACHER and trial.variant not in self._wanted(lambda key: False):
+                continue
+            if trial.phase is Phase.FINAL and not self._counts(trial):
                 continue
             if self._ready.issuperset(source.key for source in self.plan.sources_of(trial) if source.key is not None):
                 return self._resume.pop(trial.id)
@@ -249,15 +260,20 @@ class Agenda:
 
     def _final(self) -> Trial | None:
         for arm in self.plan.arms:
-            index = self._begun[Phase.FINAL, arm.name]
-            if index >= self.plan.finals(arm) or not self._has_teacher(arm):
-                continue
-            place, seed = divmod(index, self.plan.spec.search.final_seeds)
-            if len(winners := self._winning(arm)) > place:
-                winner = winners[place]
-                values = lineage(winner, self.records.__getitem__)
-                return self.plan.final_trial(arm, seed, *values, repeats=winner.trial if place else None)
+            winners = self._winning(arm) if self._has_teacher(arm) else []
+            begun = {(place_of(trial, winners), trial.index) for trial in self._finals[arm.name]}
+            for place, winner in enumerate(winners):
+                for seed in range(self.plan.spec.search.final_seeds):
+                    if (place, seed) not in begun:
+                        values = lineage(winner, self.records.__getitem__)
+                        apart = place > 0 or any(trial.index == seed for trial in self._finals[arm.name])
+                        return self.plan.final_trial(arm, seed, *values, repeats=winner.trial, apart=apart)
         return None
+
+    def _counts(self, final: Trial) -> bool | None:
+        """Whether a final run is one of what its variant's final runs repeat; None as long as the search goes on."""
+        winners = self._winning(self.plan.by_name[final.variant])
+        return place_of(final, winners) is not None if winners else None
 
     def _winning(self, arm: Arm) -> list[Record]:
         """What final runs repeat, the best first; nothing where the search is not over, or nothing has a result."""
@@ -280,13 +296,20 @@ class Agenda:
             return True
         if self._begun[search] < arm.count and not self.budget_spent:
             return True
-        return self._ended[final] < len(self._winning(arm)) * self.plan.spec.search.final_seeds
+        winners = self._winning(arm)
+        current = sum(place_of(trial, winners) is not None for trial in self._finals[arm.name])
+        return current < len(winners) * self.plan.spec.search.final_seeds
 
     def _has_teacher(self, arm: Arm) -> bool:
         return self._ready.issuperset(arm.teacher_keys)
 
     def _search_of(self, variant: str) -> list[Record]:
         return [r for r in self.records.values() if r.trial.phase is Phase.SEARCH and r.trial.variant == variant]
+
+    def _count_begin(self, trial: Trial) -> None:
+        self._begun[_group(trial)] += 1
+        if trial.phase is Phase.FINAL and trial.variant in self._finals:
+            self._finals[trial.variant].append(trial)
 
     def _count_end(self, record: Record) -> None:
         self._ended[_group(record.trial)] += record.status.ended

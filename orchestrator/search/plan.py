@@ -14,6 +14,7 @@ from orchestrator.search.points import first_points, grid_points, random_points
 from orchestrator.search.sizes import ModelSize, size_in
 from orchestrator.search.teachers import Source, TeacherRun, teaching
 from orchestrator.search.trials import ASSISTANT, Change, Phase, Record, Trial
+from orchestrator.search.winners import outdated
 from orchestrator.spec.experiment import ExperimentSpec, RunSpec
 from orchestrator.spec.resources import ResourcesSpec
 from orchestrator.spec.schedulers import PopulationScheduler
@@ -89,7 +90,8 @@ class Plan:
 
     def unfinished(self, records: Mapping[str, Record]) -> list[Arm]:
         """The arms that have students left to run."""
-        ended = Counter(record.trial.variant for record in records.values() if record.status.ended)
+        past = outdated(records, self.spec.search)
+        ended = Counter(r.trial.variant for id, r in records.items() if r.status.ended and id not in past)
         return [arm for arm in self.arms if ended[arm.name] < arm.count + self.finals(arm)]
 
     def teachers_wanting(self, arms: Iterable[Arm], stored: Callable[[str], bool]) -> list[str]:
@@ -181,14 +183,17 @@ class Plan:
         params: Mapping[str, Any],
         changes: tuple[Change, ...] = (),
         repeats: Trial | None = None,
+        *,
+        apart: bool = False,
     ) -> Trial:
         """Final runs have fresh seeds, the same ones in every variant and for every configuration.
 
-        `repeats` is the search trial whose configuration this is, where that is not the variant's best.
+        `repeats` is the search trial whose configuration this is; `apart` tells that it is not the variant's first
+        one, so that its id has to say which.
         """
         return Trial(
             # No variant has an @ in its name.
-            f"{arm.name}-final-{index + 1}" + (f"@{repeats.index:03d}" if repeats else ""),
+            f"{arm.name}-final-{index + 1}" + (f"@{repeats.index:03d}" if repeats and apart else ""),
             Phase.FINAL,
             arm.name,
             index,

@@ -34,9 +34,25 @@ def anything_left(
     failed = {record.trial.variant for record in teachers if record.status is Status.FAILED and not record.died}
     blocked = {arm.name for arm in plan.arms if failed.intersection(plan.teachers_wanting([arm], stored))}
     agenda = Agenda(plan, lambda arm, drawn: Anything(), records, plan.teachers, lambda: out_of_budget)
-    if not records or agenda.out or agenda.exploits:
-        return True
-    return any(trial.variant not in blocked for trial in iter(agenda.next, None))
+    return (
+        not records
+        or bool(agenda.out or agenda.exploits or agenda.outdated)
+        or any(trial.variant not in blocked for trial in iter(agenda.next, None))
+    )
+
+
+def unstoppable(trial: str, records: Mapping[str, Record]) -> str | None:
+    """Why this trial of a running experiment cannot be ended early; None where it can."""
+    record = records.get(trial)
+    if record is None:
+        return "has not begun, or does not exist"
+    if record.status.ended:
+        return f"has ended already: it is {record.status}"
+    if record.trial.phase is Phase.TEACHER:
+        return "trains what students learn from, which cannot be left out; stop or pause the whole experiment"
+    if record.trial.phase is Phase.FINAL:
+        return "is a final run, which has a result at its end alone; stop or pause the whole experiment"
+    return None
 
 
 class Anything:

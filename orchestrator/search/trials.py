@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -68,7 +68,7 @@ class Trial:
     changes: tuple[Change, ...] = ()
     """What a final run changes them to, as the configuration that it repeats did."""
     repeats: str | None = None
-    """The search trial whose configuration a final run repeats, where that is not the variant's best."""
+    """The search trial whose configuration a final run repeats; where a journal does not tell, the variant's best."""
 
 
 @dataclass
@@ -124,6 +124,11 @@ def changed(record: Record, change: Change) -> dict[str, Any]:
     return {"event": "changed", "id": record.trial.id, "old": dict(record.params), **asdict(change)}
 
 
+def resumed(trial: Trial) -> dict[str, Any]:
+    """The journal's event of a trial that goes on."""
+    return {"event": "resumed", "id": trial.id}
+
+
 def ended(record: Record) -> dict[str, Any]:
     """The journal's event of a trial that will not go on, or not in this session, or waits for others."""
     content = asdict(record)
@@ -145,6 +150,8 @@ def replay(events: Iterable[Mapping[str, Any]]) -> dict[str, Record]:
         elif event["event"] == "changed":
             record = records[event["id"]]
             record.changes += (Change(event["epoch"], event["params"], event["source"]),)
+        elif event["event"] == "resumed" and event["id"] in records:
+            records[event["id"]] = replace(records[event["id"]], status=Status.RUNNING, reason=None, died=False)
         elif event["event"] == "ended" and event["id"] in records:
             # A trial that ended without a beginning was interrupted before anything of it was written.
             old = records[event["id"]]

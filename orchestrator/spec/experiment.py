@@ -208,19 +208,23 @@ class ExperimentSpec(RunSpec):
 
     @property
     def hash(self) -> str:
-        """Identifies the results: everything but name, download, references, resources, budget and tracking.
+        """Identifies the results: all but name, download, references, where stores are, resources, budget and tracking.
 
         Defaults are left out, so that a field that a later version adds changes no hash.
         """
+        return digest(self.hashed(exclude_defaults=True))
+
+    def hashed(self, *, exclude_defaults: bool = False) -> dict[str, Any]:
+        """What the hash is of, as plain data."""
         apart: dict[str, Any] = {
             "name": True,
             "data": {"download"},
-            "search": {"reference": True, "variants": {"__all__": {"reference"}}},
+            "search": {"reference": True, "variants": {"__all__": {"reference"}}, "warm_start": {"uri"}},
             "resources": True,
             "budget": True,
             "tracking": True,
         }
-        return digest(self.model_dump(exclude=apart, exclude_defaults=True))
+        return self.model_dump(exclude=apart, exclude_defaults=exclude_defaults)
 
     @property
     def id(self) -> str:

@@ -137,6 +137,11 @@ def parse_overrides(texts: Iterable[str]) -> dict[str, Any]:
     return values
 
 
+def read_mapping(path: Path) -> dict[str, Any]:
+    """The mapping that a YAML file holds; raises `SpecError` where it holds none."""
+    return _read(path)[0]
+
+
 def to_yaml(content: Any) -> str:
     """YAML text that `load_spec` reads back to the same values."""
     return str(yaml.dump(json.loads(json.dumps(content)), Dumper=_Dumper, sort_keys=False, allow_unicode=True))
@@ -156,7 +161,7 @@ def _read(path: Path) -> tuple[dict[str, Any], Lines]:
     if problems:
         raise SpecError(problems, source)
     if not isinstance(raw, dict):
-        raise SpecError([Problem("", "must be a mapping with keys such as name, data and student")], source)
+        raise SpecError([Problem("", "must be a mapping of keys to values")], source)
     return raw, lines
 
 

@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,12 @@ from filelock import FileLock, Timeout
 
 from orchestrator.errors import CheckpointError, OrchestratorError, UsageError
 from orchestrator.registry import nearest
+from orchestrator.search.extension import Change, recorded, replayed
 from orchestrator.search.trials import Record, Status, replay
 from orchestrator.spec.experiment import ExperimentSpec
 from orchestrator.spec.loading import load_spec, to_yaml
 from orchestrator.store.journal import Journal
+from orchestrator.store.requests import Mailbox, Request, Wish
 from orchestrator.store.weights import is_whole, metadata
 
 HOME_VARIABLE = "ORCHESTRATOR_HOME"
@@ -114,8 +117,20 @@ class Home:
                 hint=f"free some, or choose another place with --home or {HOME_VARIABLE}",
             )
 
-    def experiment(self, spec: ExperimentSpec) -> ExperimentFolder:
+    def own(self, spec: ExperimentSpec) -> ExperimentFolder:
+        """The folder of the spec's id."""
         return ExperimentFolder(self.path / "experiments" / spec.id)
+
+    def experiment(self, spec: ExperimentSpec) -> ExperimentFolder:
+        """The folder of the spec's id, or of the experiment that was extended to it."""
+        own = self.own(spec)
+        if own.journal.path.exists():
+            return own
+        return next((folder for folder in self.of_name(spec.name) if folder.was_extended_to(spec)), own)
+
+    def of_name(self, name: str) -> list[ExperimentFolder]:
+        """The experiments of this name, the latest first, but for those that were set aside."""
+        return [folder for folder in self.experiments() if folder.name == name and not folder.is_set_aside]
 
     def experiments(self) -> list[ExperimentFolder]:
         """Every experiment that was started here, the latest first."""
@@ -136,12 +151,28 @@ class Home:
         )
 
 
+@dataclass(frozen=True)
+class Session:
+    """One driver's work on an experiment; times in seconds since 1970."""
+
+    started: float
+    epochs: int
+    """Epochs that the students had behind them then, all together."""
+    at_once: int
+    """Trials that run at the same time."""
+    begun: float | None = None
+    """When its first trial started, once one has."""
+    asked: tuple[Request, ...] = ()
+    """What other terminals have asked for."""
+
+
 class ExperimentFolder:
     """One experiment on disk."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.journal = Journal(path / "journal.jsonl")
+        self.mailbox = Mailbox(path / "requests")
 
     @property
     def id(self) -> str:
@@ -152,6 +183,11 @@ class ExperimentFolder:
         """The spec's name: the id without the hash."""
         match = re.fullmatch(r"(.+)-[0-9a-f]{8}(\.before-.+)?", self.id)
         return match.group(1) if match else self.id
+
+    @property
+    def is_set_aside(self) -> bool:
+        """Whether it was started over, and this is what was there before."""
+        return re.fullmatch(r".+-[0-9a-f]{8}\.before-.+", self.id) is not None
 
     @property
     def log(self) -> Path:
@@ -168,6 +204,16 @@ class ExperimentFolder:
 
     def spec(self) -> ExperimentSpec:
         return load_spec(self.path / "spec.yaml")
+
+    def extensions(self) -> tuple[list[Change], set[str]]:
+        """What it was extended by, oldest first, and the hashes of the specs that were in force after each time."""
+        return replayed(self.journal.read())
+
+    def was_extended_to(self, spec: ExperimentSpec) -> bool:
+        try:
+            return spec.hash in self.extensions()[1]
+        except CheckpointError:
+            return False
 
     def records(self) -> dict[str, Record]:
         """What the journal tells; of trials that it does not tell the end of, what their own files add."""
@@ -215,6 +261,24 @@ class ExperimentFolder:
         last = self.journal.read()[-1:]
         return any(event["event"] == "tracked" and event.get("store") == store for event in last)
 
+    def last_session(self) -> Session | None:
+        """The latest session that ran trials; None before there is one."""
+        found: Session | None = None
+        for event in self.journal.read():
+            if event["event"] == "session":
+                found = Session(event["started"], event.get("epochs", 0), event.get("at_once", 1))
+            elif found and found.begun is None and event["event"] in ("created", "resumed"):
+                found = replace(found, begun=event["at"])
+            elif found and event["event"] == "asked":
+                found = replace(found, asked=(*found.asked, Request.from_dict(event)))
+        return found
+
+    def was_stopped(self) -> bool:
+        """Whether `orchestrator stop` has ended the last session."""
+        session = self.last_session()
+        whole = [request.wish for request in session.asked if not request.trials] if session else []
+        return whole[-1:] == [Wish.STOP]
+
     def is_running(self) -> bool:
         lock = FileLock(self.path / "lock")
         try:
@@ -227,8 +291,11 @@ class ExperimentFolder:
             return False
 
     @contextmanager
-    def opened(self, spec: ExperimentSpec) -> Iterator[None]:
-        """Hold the experiment for one driver; the lock goes with the process, however it ends."""
+    def opened(self, spec: ExperimentSpec, changes: Sequence[Change] = ()) -> Iterator[None]:
+        """Hold the experiment for one driver; the lock goes with the process, however it ends.
+
+        `changes` are those that the spec has extended the experiment by just now.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path / "lock")
         try:
@@ -237,12 +304,15 @@ class ExperimentFolder:
         except Timeout:
             raise UsageError(
                 f"the experiment {self.id} is already running in another process",
-                hint=f"follow it with: orchestrator status {self.id}",
+                hint=f"follow it with: orchestrator status {self.id} --follow",
             ) from None
         try:
             self.journal.repair()
+            if changes:
+                self.journal.append(recorded(changes, spec))
             write_atomically(self.path / "spec.yaml", to_yaml(spec.model_dump(exclude_unset=True)))
-            yield
+            with self.mailbox.opened():
+                yield
         finally:
             lock.release()
 

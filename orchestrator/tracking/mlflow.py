@@ -31,7 +31,7 @@ SEND_EVERY_S = 2.0
 
 _MLFLOW_STATUS = {
     Status.RUNNING: "RUNNING",
-    Status.PAUSED: "SCHEDULED",
+    Status.PAUSED: "RUNNING",  # MLflow's SCHEDULED would say that it has not begun
     Status.INTERRUPTED: "KILLED",
     Status.FINISHED: "FINISHED",
     Status.STOPPED: "FINISHED",
@@ -51,6 +51,7 @@ class _Child:
     """What the store said when it was opened."""
     taken_up: bool = True
     """Whether this session works on it."""
+    paused: bool = False
     last_epoch: int = 0
     waiting: list[list[Metric]] = field(default_factory=list)
     """Metrics not yet sent, an inner list for each epoch."""
@@ -183,7 +184,7 @@ class MLflowTracker(Tracker):
             self._children[run.key] = child
             known: Mapping[str, str] = {}
         else:
-            child.taken_up = True
+            child.taken_up, child.paused = True, False
             self._send(child)
             known = self._continue(child)
         self._put_params(child, _params(run, known))
@@ -234,13 +235,17 @@ class MLflowTracker(Tracker):
             return
         self._send(child)
         self._put_artifacts(key, child.run_id, artifacts)
+        child.taken_up, child.paused = True, status is Status.PAUSED
         self._terminate(key, child.run_id, status, reason, now)
 
     def _terminate(self, key: str, run_id: str, status: Status, reason: str | None, now: int) -> None:
         def terminate() -> None:
             if reason:
                 self._client.set_tag(run_id, REASON_TAG, reason[:MAX_VALUE])
-            self._client.set_terminated(run_id, _MLFLOW_STATUS[status], now)
+            if status is Status.PAUSED:
+                self._client.update_run(run_id, status=_MLFLOW_STATUS[status])
+            else:
+                self._client.set_terminated(run_id, _MLFLOW_STATUS[status], now)
             # Last: a later session that finds it knows that all before it is written.
             self._client.set_tag(run_id, STATUS_TAG, status)
 
@@ -251,7 +256,8 @@ class MLflowTracker(Tracker):
     ) -> None:
         self._send_all()
         for child in self._children.values():
-            if child.status is Status.RUNNING and not child.taken_up:
+            left_open = child.status in (Status.RUNNING, Status.PAUSED) and not child.taken_up
+            if left_open or child.paused:
                 self._terminate(child.key, child.run_id, Status.INTERRUPTED, None, now)
         parent = _Child("the experiment", self.parent_id)
         parent.waiting = [[Metric(name, value, now, 0)] for name, value in metrics.items()]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from experiments_on_disk import ALONE_TOTAL, failed, plan_of, search, store_teacher, teacher, whole
 from rich.console import Console
 
-from orchestrator.cli.progress import LOADING, ROWS, LiveView, PlainView
+from orchestrator.cli.lines import JsonView, PlainView
+from orchestrator.cli.progress import LOADING, ROWS, LiveView
 from orchestrator.search.trials import Record, Status
 from orchestrator.store.home import Home
 
@@ -34,7 +37,7 @@ def lines(view: PlainView) -> list[str]:
 
 def drawn(view: LiveView) -> str:
     with view.console.capture() as captured:
-        view.console.print(view._draw())
+        view.console.print(view.draw())
     return captured.get()
 
 
@@ -198,3 +201,63 @@ def test_of_very_many_running_trials_the_first_are_shown(home: Home) -> None:
     assert f"alone-{ROWS - 1:03d}" in text
     assert "kd-000" not in text
     assert f"and {ROWS} more" in text
+
+
+# For programs
+
+
+def told(view: JsonView) -> list[dict[str, Any]]:
+    output = view.console.file
+    assert isinstance(output, io.StringIO)
+    return [json.loads(line) for line in output.getvalue().splitlines()]
+
+
+def test_every_event_is_a_line_of_json(home: Home) -> None:
+    plan = plan_of()
+    store_teacher(home, plan)
+    view = JsonView(Console(file=io.StringIO()), home)
+    view.on_stage("starting Ray")
+    view.on_plan(plan, {}, 2)
+    record = running(search(plan, "kd", 0))
+    view.on_start(record)
+    record.epochs, record.metrics = 1, {"val/acc1": 12.5}
+    view.on_epoch(record)
+    view.on_end(failed(replace(record, seconds=2.0), "the loss is NaN"))
+    lines = told(view)
+    assert all(isinstance(line.pop("at"), float) for line in lines)
+    about = {"trial": "kd-000", "phase": "search", "variant": "kd", "epochs": 5}
+    assert lines == [
+        {"event": "stage", "text": "starting Ray"},
+        {"event": "note", "text": "Teacher found again: 71.20 % on validation images"},
+        {
+            "event": "plan",
+            "trials": ALONE_TOTAL,
+            "ended": 0,
+            "at_once": 2,
+            "variants": [{"name": name, "trials": 2, "epochs": 5} for name in ("alone", "kd")],
+            "final_seeds": 3,
+        },
+        {"event": "start", **about, "epoch": 0, "seed": 0, "params": dict(record.trial.params)},
+        {"event": "epoch", **about, "epoch": 1, "metrics": {"val/acc1": 12.5}},
+        {
+            "event": "end",
+            **about,
+            "epoch": 1,
+            "status": "failed",
+            "reason": "kd-000: the loss is NaN",
+            "seconds": 2.0,
+            "metrics": {"val/acc1": 12.5},
+        },
+    ]
+
+
+def test_the_pace_is_told_in_epochs_of_a_minute_or_an_hour(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    view = live(home)
+    view.on_plan(plan_of(), {}, 2)
+    assert view.timing() == ""
+    monkeypatch.setattr(view, "pace", lambda: 0.5)
+    assert view.timing() == ", 120 epochs/min, about 0:25 left"
+    monkeypatch.setattr(view, "pace", lambda: 90.0)
+    assert view.timing() == ", 40 epochs/h, about 1:15:00 left"
+    monkeypatch.setattr(view, "pace", lambda: 11.0)
+    assert view.timing() == ", 5.5 epochs/min, about 9:10 left"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -87,3 +88,36 @@ def test_results_are_shown_without_what_trains_them(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert "81.00 ± 1.00" in done.stdout
     assert done.stdout.endswith("[]\n")
+
+
+def lines_of(out: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def test_programs_get_json_alone_and_the_summary_at_the_end(run: Any) -> None:
+    code, out = run(whole(plan_of()), ("kd-final-1",), words=("--format", "json-lines"))
+    first, *_, last = lines_of(out)
+    assert code == 0
+    assert (first["event"], first["format"], first["id"], first["name"]) == ("begin", 1, plan_of().spec.id, "tiny")
+    assert (last["event"], last["exit_code"], last["state"], last["error"]) == ("result", 0, "complete", None)
+    assert (last["ended"], last["planned"], last["stopped"]) == (11, 11, False)
+    assert [variant["name"] for variant in last["variants"]] == ["alone", "kd"]
+    assert last["advice"] is None
+
+
+def test_the_last_line_tells_of_failures_too(run: Any) -> None:
+    records = [failed(search(plan_of(), name, n), "the loss is NaN") for name in ("alone", "kd") for n in range(2)]
+    code, out = run(records, words=("--format", "json-lines"))
+    last = lines_of(out)[-1]
+    assert code == 1
+    assert (last["exit_code"], last["state"]) == (1, "ended with failures")
+    assert last["advice"].startswith("change the spec, or start over with: orchestrator run tiny.yaml")
+
+
+def test_an_error_is_the_last_line_as_well_as_a_message(run: Any) -> None:
+    Path("tiny.yaml").write_text("name: tiny\n")
+    code, out = run([], words=("--format", "json-lines"))
+    (last,) = lines_of(out)
+    assert code == 2
+    assert (last["event"], last["exit_code"]) == ("result", 2)
+    assert "student" in last["error"]

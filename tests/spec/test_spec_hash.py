@@ -106,6 +106,15 @@ def test_what_does_not_change_results_does_not_change_the_hash(path: str, value:
     assert changed.hash == HASH
 
 
+def test_where_a_store_is_does_not_change_the_hash() -> None:
+    named = load_spec(BASE, {"search.warm_start": {"mlflow": "earlier"}})
+    moved = load_spec(BASE, {"search.warm_start": {"mlflow": "earlier", "uri": "http://localhost:5000"}})
+    other = load_spec(BASE, {"search.warm_start": {"mlflow": "another"}})
+    assert moved != named
+    assert moved.hash == named.hash
+    assert len({other.hash, named.hash, HASH}) == 3
+
+
 CHANGES = {
     "seed": 1,
     "data.dataset": "fashion-mnist",

@@ -1,0 +1,77 @@
+"""stop and pause: what can be asked of an experiment that runs in another terminal."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.options import HomeOption, NamedArgument
+from orchestrator.errors import UsageError
+from orchestrator.experiment import Experiment
+from orchestrator.search.standing import State, unstoppable
+from orchestrator.store.requests import Request, Wish
+
+PATIENCE_S = 5.0
+"""Seconds that an answer is waited for: a driver whose trials run looks twice a second."""
+
+
+def stop(
+    name: NamedArgument,
+    trial: Annotated[
+        list[str] | None,
+        typer.Option("--trial", metavar="ID", help="End this search trial alone; may be repeated.", show_default=False),
+    ] = None,
+    now: Annotated[
+        bool, typer.Option("--now", help="Do not wait for the epochs that are being trained.", show_default=False)
+    ] = False,
+    home: HomeOption = None,
+) -> int:
+    """End a running experiment, or some of its trials, and keep their results.
+
+    Search trials end with the epoch that they are in, and count as stopped; nothing else is begun, final runs
+    neither. The command that runs the experiment then shows the comparison so far, and the same command continues it.
+    """
+    experiment = Experiment.load(name, home)
+    ids = tuple(dict.fromkeys(trial or ()))
+    if ids and now:
+        raise UsageError("--now ends the whole experiment; a single trial ends with its epoch", hint="leave out one")
+    if ids and experiment.state is not State.RUNNING:
+        raise UsageError(f"{experiment.id} is not running, and its trials end only while it is")
+    refused = {id: why for id in ids if (why := unstoppable(id, experiment.records))}
+    if refused:
+        raise UsageError("; ".join(f"{id} {why}" for id, why in refused.items()))
+    told = f"{', '.join(ids)} end{'s' if len(ids) == 1 else ''} with the result so far" if ids else "it ends"
+    return _ask(experiment, Request(Wish.STOP, ids, now), told)
+
+
+def pause(name: NamedArgument, home: HomeOption = None) -> int:
+    """Interrupt a running experiment as Ctrl-C does: what runs is saved, and the same command continues it."""
+    return _ask(Experiment.load(name, home), Request(Wish.PAUSE), "what runs is saved")
+
+
+def _ask(experiment: Experiment, request: Request, told: str) -> int:
+    """Leave the request for the driver, and say what comes of it."""
+    file = experiment.folder.mailbox.put(request) if experiment.state is State.RUNNING else None
+    if file is None:
+        print(f"{experiment.id} is not running: there is nothing to {request.wish}")
+        if advice := experiment.advice():
+            print(f"  {advice}")
+    elif _is_taken(file):
+        follow = shlex.join(["orchestrator", "status", experiment.id, "--follow", *experiment.home.option])
+        print(f"{experiment.id}: {told}; see how far it is with: {follow}")
+    else:
+        print(f"{experiment.id} was asked, but has not answered yet: it does as soon as its trials run")
+    return 0
+
+
+def _is_taken(file: Path) -> bool:
+    end = time.monotonic() + PATIENCE_S
+    while file.exists():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True

@@ -1,0 +1,109 @@
+"""extend: more of an experiment, with nothing of it repeated."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from orchestrator.cli.options import HomeOption, NamedArgument
+from orchestrator.errors import UsageError
+from orchestrator.experiment import Experiment
+from orchestrator.search.extension import SAMPLES, SEEDS, TIME, VARIANT, Change, compare, grown
+from orchestrator.search.standing import State
+from orchestrator.spec.experiment import ExperimentSpec
+from orchestrator.spec.loading import read_mapping
+
+UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+OPTIONS = "--num-samples, --final-seeds, --time or --variants"
+
+
+def extend(
+    name: NamedArgument,
+    num_samples: Annotated[
+        str | None, typer.Option(metavar="N", help="Trials of each variant: 44, or +20 for so many more.")
+    ] = None,
+    final_seeds: Annotated[
+        str | None, typer.Option(metavar="N", help="Fresh seeds of each variant's best: 7, or +2.")
+    ] = None,
+    time: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Time budget: 3h, or +90m; units s, m, h and d.")
+    ] = None,
+    variants: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="YAML file of further variants, as below search.variants.")
+    ] = None,
+    home: HomeOption = None,
+) -> int:
+    """Give an experiment more samples, final seeds, time or variants; the next run goes on with these.
+
+    No trial that has ended is repeated, and none is changed. Where more samples find a better configuration of a
+    variant, its final runs are made anew; those of the earlier one stay recorded, and count no more.
+    """
+    experiment = Experiment.load(name, home)
+    if experiment.state is State.RUNNING:
+        raise UsageError(f"{experiment.id} is running", hint=f"pause it first: orchestrator pause {experiment.id}")
+    if experiment.home.experiment(experiment.spec).path != experiment.folder.path:
+        raise UsageError(f"{experiment.id} was started over, or is of another version: it cannot be continued")
+    changes = _changes(experiment.spec, num_samples, final_seeds, time, variants)
+    new = grown(experiment.spec, changes)
+    if obstacle := compare(experiment.spec, new).obstacle:
+        raise UsageError(f"{experiment.id} cannot be extended: {obstacle}", hint="run another experiment instead")
+    with experiment.folder.opened(new, changes):
+        pass
+    after = Experiment.read(experiment.folder, experiment.home)
+    print(f"{experiment.id}: {', '.join(map(str, changes))}")
+    left = after.plan.total_trials - after.ended
+    print(
+        f"  {after.ended} of now {after.plan.total_trials} trials have ended" + (f", {left} are left" if left else "")
+    )
+    if advice := after.advice():
+        print(f"  {advice}")
+    return 0
+
+
+def _changes(
+    spec: ExperimentSpec, samples: str | None, seeds: str | None, time: str | None, variants: Path | None
+) -> list[Change]:
+    found = [
+        Change(path, old, _larger(option, given, old, count=path != TIME))
+        for option, path, given, old in (
+            ("--num-samples", SAMPLES, samples, spec.search.samples),
+            ("--final-seeds", SEEDS, seeds, spec.search.final_seeds),
+            ("--time", TIME, time, spec.budget.time_s),
+        )
+        if given is not None
+    ]
+    found += [Change(VARIANT + name, None, arm) for name, arm in _added(spec, variants).items()]
+    if not found:
+        raise UsageError(f"nothing was given to extend it by: use {OPTIONS}")
+    return found
+
+
+def _larger(option: str, given: str, old: float | None, *, count: bool) -> float:
+    """The new value of "44" or "+20", or of a time such as "+1h"."""
+    match = re.fullmatch(r"(\+?)(\d+(?:\.\d+)?)([a-z]?)", given.strip())
+    if match is None or match[3] not in UNITS or (count and not f"{match[2]}{match[3]}".isdecimal()):
+        form = "a number such as 44, or +20 for so many more" if count else "a time such as 3h, or +90m"
+        raise UsageError(f"{option} {given!r}: must be {form}")
+    if old is None:
+        raise UsageError(f"{option}: the experiment has no budget.time_s, so that its time is not limited")
+    value = float(match[2]) * UNITS[match[3]] + (old if match[1] else 0)
+    if value <= old:
+        raise UsageError(f"{option} {given!r}: is to be more than what it has, {old:g}")
+    return int(value) if count else value
+
+
+def _added(spec: ExperimentSpec, path: Path | None) -> Mapping[str, Any]:
+    arms = {} if path is None else read_mapping(path)
+    for name, arm in arms.items():
+        if name in spec.search.variants:
+            raise UsageError(f"--variants {path}: there is a variant {name!r} already", hint="give it another name")
+        if not isinstance(arm, dict):
+            raise UsageError(
+                f"--variants {path}: {name!r} must be a mapping with set, space or points",
+                hint="the file has names of variants at its top level, as there are below search.variants",
+            )
+    return arms
