@@ -78,7 +78,7 @@ def test_final_runs_repeat_the_best_configurations_on_the_same_seeds(changes: di
     finals = [trial for trial in runner.started if trial.phase is Phase.FINAL]
     assert [trial.params for trial in finals] == [r.trial.params for r in expected for _ in range(2)]
     assert [trial.seed for trial in finals] == [1, 2] * 3
-    assert [trial.repeats for trial in finals] == [None] * 2 + [r.trial.id for r in expected[1:] for _ in range(2)]
+    assert [trial.repeats for trial in finals] == [r.trial.id for r in expected for _ in range(2)]
     assert [trial.id for trial in finals[:3]] == [
         "default-final-1",
         "default-final-2",
