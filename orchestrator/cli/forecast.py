@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +18,8 @@ from orchestrator.store.home import ExperimentFolder, Home
 
 START_S = 8.0
 """Seconds to start Ray and to open MLflow, beside loading PyTorch and the data, which is measured."""
+BUSY = 0.8
+"""Share of a core below which other work was in the way of what was measured."""
 GANG_S = 10.0
 """Seconds to start a trial's several workers."""
 
@@ -117,11 +118,11 @@ def measured(
         ready=ready,
         spent_s=folder.seconds(),
     )
-    assumes = tuple(_assumptions(plan, kinds, ready, slots))
+    assumes = tuple(_assumptions(plan, kinds, slots, probe.core))
     return Measured(found, tuple(kinds), probe.costs, probe.validations, slots, bool(records), assumes)
 
 
-def _assumptions(plan: Plan, kinds: list[Kind], ready: Collection[str], slots: int) -> list[str]:
+def _assumptions(plan: Plan, kinds: list[Kind], slots: int, core: float) -> list[str]:
     """What the forecast takes for granted, in sentences."""
     resources, search = plan.spec.resources, plan.spec.search
     workers = resources.workers[1]
@@ -131,6 +132,11 @@ def _assumptions(plan: Plan, kinds: list[Kind], ready: Collection[str], slots: i
         f"Measured with {processes} of {threads} at once, as many as will run. Assumed: this machine stays as busy.",
         "Start-up is assumed but for loading PyTorch and the data, within half and twice as much.",
     ]
+    if core < BUSY:
+        lines.append(
+            f"Other work took the cores: a process got {100 * core:.0f} % of one. The range reaches down to a machine "
+            "without that; measure again when it is quiet."
+        )
     if workers > 1:
         lines.append(
             f"Each process measured one of {workers} parts of a batch; what workers tell each other is not in it."

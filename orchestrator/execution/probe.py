@@ -56,8 +56,8 @@ class Probe:
     """Seconds of an epoch that are its validation, by kind."""
     load_s: float
     """Until a process has imported torch and loaded the first data set."""
-    processes: int
-    """That measured at the same time."""
+    core: float
+    """Of a core that a process could have had to itself, the share that it got; below 1 other work took the rest."""
 
 
 def measure(
@@ -107,8 +107,9 @@ def measure(
         alone = answers[0].alone[number]
         crowded = [answer.crowded[number] for answer in answers] if count > 1 else [alone]
         costs.append(Cost(_timing([alone], 0.0), _timing(crowded, driver_s)))
-    validations = tuple(sample.validation for sample in answers[0].alone)
-    return Probe(tuple(costs), validations, max(answer.ready for answer in answers) - begin, count)
+    first, ready = answers[0].alone, max(answer.ready for answer in answers)
+    core = sum(sample.core for sample in first) / len(first)
+    return Probe(tuple(costs), tuple(sample.validation for sample in first), ready - begin, core)
 
 
 def _first_cause(errors: Sequence[BaseException], count: int) -> BaseException:
@@ -148,6 +149,8 @@ class _Sample:
     validation: float
     test: float
     view: float
+    core: float
+    """Seconds of a processor for each of these, 1 at most."""
 
 
 @dataclass(frozen=True)
@@ -233,7 +236,9 @@ class _Prober:
         teacher = self._teacher(kind, run, dataset)
         training = self._run(kind, run, splits, teacher)
         built = time.perf_counter() - begin
+        begin, processor = time.perf_counter(), time.process_time()
         epochs, validation = self._epochs(training)
+        core = min(1.0, (time.process_time() - processor) / (time.perf_counter() - begin))
         images = len(splits.val)
         return _Sample(
             build=built + TRIAL_S,
@@ -241,6 +246,8 @@ class _Prober:
             validation=validation,
             test=validation * len(dataset.test) / images,
             view=self._view(training, teacher) if kind.stored and teacher is not None else 0.0,
+            # What waits for a GPU leaves its core by itself.
+            core=1.0 if _gpus else core,
         )
 
     def _teacher(self, kind: Kind, run: RunSpec, dataset: Dataset) -> nn.Module | None:
@@ -323,18 +330,15 @@ class _Prober:
 
 def _timing(samples: Sequence[_Sample], driver_s: float) -> Timing:
     """What several processes have measured of one kind, together."""
+    core = min(sample.core for sample in samples)
     epochs = [seconds + driver_s for sample in samples for seconds in sample.epochs]
-    parts = (
-        [sample.build for sample in samples],
-        epochs,
-        *([getattr(s, p) for s in samples] for p in ("test", "view")),
-    )
-    return Timing(*map(_span, parts))
+    builds, tests, views = ([getattr(sample, part) for sample in samples] for part in ("build", "test", "view"))
+    return Timing(*(_span(seconds, core) for seconds in (builds, epochs, tests, views)))
 
 
-def _span(seconds: Sequence[float]) -> Span:
-    """Nine in ten of what was measured, and a margin."""
+def _span(seconds: Sequence[float], core: float) -> Span:
+    """Nine in ten of what was measured, and a margin; down to what it would be with a `core` to itself."""
     ordered = sorted(seconds)
     last = len(ordered) - 1
     low, likely, high = (ordered[round(part * last)] for part in (0.05, 0.5, 0.95))
-    return Span(low * (1 - MARGIN), likely, high * (1 + MARGIN))
+    return Span(min(low, core * likely) * (1 - MARGIN), likely, high * (1 + MARGIN))
