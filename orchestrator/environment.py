@@ -24,6 +24,8 @@ PACKAGES = (
 )
 
 OWNER_VARIABLE = "ORCHESTRATOR_OWNER"
+AGAIN_VARIABLE = "ORCHESTRATOR_AGAIN"
+"""How a run is continued that another command has started."""
 COMMIT_VARIABLE = "ORCHESTRATOR_COMMIT"
 """Tells the commit where the code was sent without its repository."""
 

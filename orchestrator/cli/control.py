@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.options import HomeOption, NamedArgument
+from orchestrator.cli.options import ClusterOption, HomeOption, NamedArgument
+from orchestrator.cli.remote import ask_there, pause_there
 from orchestrator.errors import UsageError
 from orchestrator.experiment import Experiment
 from orchestrator.search.standing import State, unstoppable
@@ -28,6 +29,7 @@ def stop(
     now: Annotated[
         bool, typer.Option("--now", help="Do not wait for the epochs that are being trained.", show_default=False)
     ] = False,
+    address: ClusterOption = None,
     home: HomeOption = None,
 ) -> int:
     """End a running experiment, or some of its trials, and keep their results.
@@ -35,6 +37,9 @@ def stop(
     Search trials end with the epoch that they are in, and count as stopped; nothing else is begun, final runs
     neither. The command that runs the experiment then shows the comparison so far, and the same command continues it.
     """
+    if address is not None:
+        words = [word for id in trial or () for word in ("--trial", id)] + (["--now"] if now else [])
+        return ask_there(address, "stop", name, words, home)
     experiment = Experiment.load(name, home)
     ids = tuple(dict.fromkeys(trial or ()))
     if ids and now:
@@ -48,8 +53,10 @@ def stop(
     return _ask(experiment, Request(Wish.STOP, ids, now), told)
 
 
-def pause(name: NamedArgument, home: HomeOption = None) -> int:
+def pause(name: NamedArgument, address: ClusterOption = None, home: HomeOption = None) -> int:
     """Interrupt a running experiment as Ctrl-C does: what runs is saved, and the same command continues it."""
+    if address is not None:
+        return pause_there(address, name)
     return _ask(Experiment.load(name, home), Request(Wish.PAUSE), "what runs is saved")
 
 

@@ -12,7 +12,8 @@ import typer
 
 from orchestrator import names
 from orchestrator.analysis.formats import format_values
-from orchestrator.cli.options import HomeOption, NameArgument
+from orchestrator.cli.options import ClusterOption, HomeOption, NameArgument
+from orchestrator.cli.remote import ask_there, logs_there
 from orchestrator.errors import UsageError
 from orchestrator.experiment import Experiment
 from orchestrator.registry import nearest
@@ -30,9 +31,19 @@ def logs(
         typer.Option("--trial", metavar="ID", help="A trial's epochs, its end, and its traceback where it failed."),
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Go on as long as it runs.")] = False,
+    address: ClusterOption = None,
     home: HomeOption = None,
 ) -> int:
-    """Print the log of an experiment: the output of Ray and of its workers, or of one trial."""
+    """Print the log of an experiment: the output of Ray and of its workers, or of one trial.
+
+    Of a submitted one it is what its driver prints; following that ends with the driver's exit code.
+    """
+    if address is not None:
+        if trial is None:
+            return logs_there(address, name, follow)
+        if follow:
+            raise UsageError("--follow is not for a trial on a cluster", hint="leave out --trial, or --follow")
+        return ask_there(address, "logs", name, ["--trial", trial], home)
     experiment = Experiment.load(name, home)
     try:
         if trial is None:

@@ -46,6 +46,23 @@ def ask_there(address: str, command: str, name: str | None, more: Sequence[str] 
     return _run(jobs, [command, job.experiment, *more], job.python, str(home) if home else job.home)
 
 
+def status_there(address: str, name: str | None, format: Format, home: Path | None = None) -> int:
+    """How far an experiment is, and what has become of the job that runs it."""
+    from orchestrator.execution.jobs import Jobs
+
+    jobs = Jobs(address)
+    job = jobs.find(name)
+    words = ["status", job.experiment, "--format", format]
+    code, text = _answer(jobs, words, job.python, str(home) if home else job.home)
+    if format is Format.JSON:
+        # Before its first trial there is nothing but the job.
+        print(json.dumps({**(json.loads(text) if code == 0 else {}), "job": job.to_dict()}, indent=2))
+        return 0
+    print(f"Attempt {job.attempt}, job {job.id}: {job.state}")
+    print(text, end="")
+    return 0 if job.state == "pending" else code
+
+
 def list_there(address: str, format: Format) -> int:
     """The last attempt at every experiment that was submitted to the cluster, the latest first."""
     from orchestrator.execution.jobs import Jobs
@@ -98,9 +115,15 @@ def pause_there(address: str, name: str | None) -> int:
 
 
 def _run(jobs: Jobs, words: Sequence[str], python: str, home: str | None, spec: ExperimentSpec | None = None) -> int:
+    code, text = _answer(jobs, words, python, home, spec)
+    print(text, end="")
+    return code
+
+
+def _answer(
+    jobs: Jobs, words: Sequence[str], python: str, home: str | None, spec: ExperimentSpec | None = None
+) -> tuple[int, str]:
     from orchestrator.execution.package import build_package
 
     package = build_package(None if spec is None else to_yaml(spec.model_dump(exclude_unset=True)))
-    code, text = jobs.command(words, package, home, python)
-    print(text, end="")
-    return code
+    return jobs.command(words, package, home, python)

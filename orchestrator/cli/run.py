@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from orchestrator.cli.progress import LiveView, View
 from orchestrator.cli.tables import print_comparison
 from orchestrator.cli.terminal import screen_of_our_own
 from orchestrator.cli.ui import where_to_look
+from orchestrator.environment import AGAIN_VARIABLE
 from orchestrator.errors import OrchestratorError, UsageError
 from orchestrator.execution.interrupt import Interrupt, catching
 from orchestrator.experiment import Experiment
@@ -96,7 +98,7 @@ def _run(
         words = ["orchestrator", "run", str(spec), *(word for text in set or () for word in ("--set", text))]
         words += [] if address is None else ["--address", address]
         words += ["--format", RunFormat.JSON_LINES] if as_json else []
-        again = shlex.join([*words, *home.option])
+        again = os.environ.get(AGAIN_VARIABLE) or shlex.join([*words, *home.option])
         interrupt = Interrupt(view.on_interrupt, _last_words(view, again), screen.file.fileno())
         try:
             with view, catching(interrupt):

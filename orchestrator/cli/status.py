@@ -12,10 +12,12 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 
 from orchestrator.analysis.notes import failures
-from orchestrator.cli.options import Format, FormatOption, HomeOption, NameArgument
+from orchestrator.cli.options import ClusterOption, Format, FormatOption, HomeOption, NameArgument
 from orchestrator.cli.progress import ENOUGH, LOADING, STAGES, Drawing
+from orchestrator.cli.remote import status_there
 from orchestrator.cli.results import summary_of
 from orchestrator.cli.terminal import screen
+from orchestrator.errors import UsageError
 from orchestrator.experiment import Experiment
 from orchestrator.search.standing import State
 from orchestrator.search.trials import Phase, Status
@@ -80,9 +82,14 @@ def status(
         bool, typer.Option("--follow", help="Show it anew until the experiment does not run any more.")
     ] = False,
     format: FormatOption = Format.TABLE,
+    address: ClusterOption = None,
     home: HomeOption = None,
 ) -> int:
     """Tell how far an experiment is: its state, each variant's best, what runs, and how long it will take."""
+    if address is not None:
+        if follow:
+            raise UsageError("--follow is not for a cluster", hint="orchestrator logs NAME --follow --address URL is")
+        return status_there(address, name, format, home)
     experiment = Experiment.load(name, home)
     if follow:
         try:

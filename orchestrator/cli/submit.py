@@ -104,8 +104,9 @@ def watch(jobs: Jobs, job: Job, console: Console, *, show: bool = True) -> int:
 def print_ways(jobs: Jobs, job: Job, console: Console) -> None:
     """Say how the job is followed and ended, and where its results are."""
     for what, words in (
-        ("What becomes of it", ["list"]),
+        ("Follow it", ["logs", job.experiment, "--follow"]),
         ("Its results", ["results", job.experiment]),
+        ("Save it and end", ["pause", job.experiment]),
     ):
         line = shlex.join(["orchestrator", *words, "--address", jobs.address])
         console.print(f"{what}: {line}", soft_wrap=True, markup=False)

@@ -15,12 +15,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from orchestrator.environment import COMMIT_VARIABLE, OWNER_VARIABLE, git_commit, owner
+from orchestrator.environment import AGAIN_VARIABLE, COMMIT_VARIABLE, OWNER_VARIABLE, git_commit, owner
 from orchestrator.errors import OrchestratorError, UsageError, first_line
 from orchestrator.execution.cluster import quiet_settings
 from orchestrator.execution.package import SPEC, Package
 from orchestrator.registry import nearest
 from orchestrator.spec.experiment import ExperimentSpec
+from orchestrator.tracking.uris import redacted
 
 EXPERIMENT, ATTEMPT = "orchestrator.experiment", "orchestrator.attempt"
 HOME, PYTHON, OWNER = "orchestrator.home", "orchestrator.python", "orchestrator.owner"
@@ -250,6 +251,7 @@ class Jobs:
             "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
             OWNER_VARIABLE: owner(),
             COMMIT_VARIABLE: git_commit(),
+            AGAIN_VARIABLE: f"orchestrator submit SPEC --address {redacted(self.address)}",
         }
         with tempfile.TemporaryDirectory(prefix="orchestrator-") as folder:
             archive = Path(folder) / "package.zip"

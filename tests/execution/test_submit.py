@@ -23,6 +23,8 @@ from tests.execution.conftest import Shell, descendants
 from tests.tracking.tracking_stores import Server
 
 SECRET = "hunter2-planted-0123456789"
+SUBMITTING = 10
+"""Requests that submitting takes, and some of the following."""
 LONG = {"training.epochs": 30, "training.checkpoint_interval_s": 0, "search.num_samples": 2, "search.final_seeds": 1}
 
 
@@ -85,7 +87,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 90) -> None:
 
 @pytest.fixture
 def cutting(cluster: Cluster) -> Iterator[str]:
-    """The dashboard's URL behind a proxy that cuts the connection of every third request."""
+    """The dashboard's URL behind a proxy that, once a job is submitted, cuts the connection of every third request."""
     port = int(cluster.url.rpartition(":")[2])
     listener = socket.create_server(("127.0.0.1", 0))
     count = iter(range(1, 1_000_000))
@@ -96,7 +98,8 @@ def cutting(cluster: Cluster) -> Iterator[str]:
                 client, _ = listener.accept()
             except OSError:
                 return
-            if next(count) % 3 == 0:
+            number = next(count)
+            if number > SUBMITTING and number % 3 == 0:
                 client.close()
                 continue
             server = socket.create_connection(("127.0.0.1", port))
@@ -112,7 +115,6 @@ def cutting(cluster: Cluster) -> Iterator[str]:
             other.close()
 
     threading.Thread(target=serve, daemon=True).start()
-    # The two requests of a new client pass.
     yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     listener.close()
 
