@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -18,6 +19,7 @@ import pytest
 from ray_heads import TOKEN, free_port, ray_head
 
 from orchestrator.search.trials import Status
+from orchestrator.store.journal import Journal
 from orchestrator.tracking.mlflow_store import open_client
 from tests.execution.conftest import Shell, descendants
 from tests.tracking.tracking_stores import Server
@@ -45,8 +47,15 @@ class Cluster:
         self.code = done.returncode
         return done.stdout
 
-    def records(self) -> dict[str, Status]:
-        return {name: record.status for name, record in self.shell.records().items()}
+    def sessions(self) -> int:
+        """How many drivers have come so far that trials run."""
+        journals = self.home.glob("experiments/tiny-*/journal.jsonl")
+        return sum(event["event"] == "session" for path in journals for event in Journal(path).read())
+
+    def states(self) -> list[str]:
+        """Of the last attempts."""
+        told = self.shell.run("list", "--address", self.url, "--format", "json").stdout
+        return [job["state"] for job in json.loads(told)]
 
 
 @pytest.fixture(scope="module")
@@ -132,25 +141,33 @@ def test_an_experiment_outlives_its_drivers(cluster: Cluster, cutting: str) -> N
     told = cluster.submit(spec)
     assert "already as job tiny-" in told
     assert "nothing was sent" in told
-    wait_for(lambda: any(status is Status.RUNNING for status in _known(cluster).values()))
+    wait_for(lambda: cluster.sessions() == 1 and bool(drivers()))
     os.kill(drivers()[0], signal.SIGKILL)
-    told = cluster.submit(spec, "--follow")
-    # Whether the death was seen before this came or after, it is attempt 1 that failed or attempt 2 that goes on.
-    if "Attempt 1" in told and "nothing was sent" in told:
-        assert cluster.code == 1, told
-        told = cluster.submit(spec, "--follow", url=cutting)
+    wait_for(lambda: cluster.states() == ["failed"])
+
+    # What was killed goes on, and ends when it is asked to.
+    told = cluster.submit(spec)
+    assert "Attempt 2 is job tiny-" in told
+    wait_for(lambda: cluster.sessions() == 2)
+    told = cluster.shell.run("status", "tiny", "--address", cluster.url, "--format", "json").stdout
+    status = json.loads(told)
+    assert status["job"]["attempt"] == 2
+    assert status["id"] == status["job"]["experiment"]
+    told = cluster.shell.run("pause", "tiny", "--address", cluster.url).stdout
+    assert re.match(r"Attempt 2 of tiny-\w{8} has been stopped; submit its spec again", told)
+    told = cluster.shell.run("logs", "tiny", "--address", cluster.url).stdout
+    assert "Interrupted; running trials were saved." in told
+    assert "orchestrator submit" in told
+
+    # Through a bad connection to its end.
+    told = cluster.submit(spec, "--follow", url=cutting)
     assert cluster.code == 0, told
-    assert "Attempt 2 of tiny-" in told
-    assert "la+dtd" in told
-    assert set(cluster.records().values()) == {Status.FINISHED}
-
-
-def _known(cluster: Cluster) -> dict[str, Status]:
-    try:
-        return cluster.records()
-    except ValueError:
-        # There is no experiment's folder yet.
-        return {}
+    assert "The connection is lost" in told
+    assert re.search(r"Attempt 3 of tiny-\w{8} has succeeded", told)
+    assert {record.status for record in cluster.shell.records().values()} == {Status.FINISHED}
+    assert cluster.states() == ["succeeded"]
+    done = cluster.shell.run("results", "--address", cluster.url, "--format", "json")
+    assert json.loads(done.stdout) == cluster.shell.results()
 
 
 TELL_ALL = """
@@ -165,7 +182,7 @@ def test_no_secret_is_kept_anywhere(cluster: Cluster) -> None:
     """After the experiment above: in what its jobs tell, in the home folder, and in MLflow's files."""
     command = [sys.executable, "-c", TELL_ALL, cluster.url]
     told = subprocess.run(command, env=cluster.shell.environment, capture_output=True, text=True, check=True).stdout
-    assert told.endswith("2 jobs\n")
+    assert told.endswith("3 jobs\n")
     files = [path for folder in (cluster.home, cluster.mlflow.folder) for path in folder.rglob("*") if path.is_file()]
     assert {"mlflow.db", "spec.yaml", "ray.log", "journal.jsonl"} <= {path.name for path in files}
     for where, content in [("the jobs", told.encode()), *((path, path.read_bytes()) for path in files)]:
