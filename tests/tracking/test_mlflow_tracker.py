@@ -332,3 +332,41 @@ def test_orphans_of_a_dead_experiment_are_closed_and_no_others(mlflow_store):
     assert mlflow_store.run(EXPERIMENT.key).info.end_time
     assert close_orphans(mlflow_store.uri, mlflow_store.name, EXPERIMENT.key) == 0
     assert close_orphans(mlflow_store.uri, "no such experiment", EXPERIMENT.key) == 0
+
+
+def test_a_trial_that_waits_is_running_and_saved_with_the_session(mlflow_store):
+    def shown(key):
+        run = mlflow_store.run(key)
+        return run.info.status, run.data.tags[STATUS_TAG], run.data.tags.get(REASON_TAG)
+
+    tracker = mlflow_store.tracker()
+    tracker.open(EXPERIMENT)
+    for key in "abc":
+        tracker.start(trial_info(key))
+        tracker.log(key, epoch(1))
+        tracker.end(key, Status.PAUSED, "waits after epoch 1")
+    wait_until(lambda: mlflow_store.trials() == ["a", "b", "c"] and shown("c")[1] == "paused")
+    assert {shown(key) for key in "abc"} == {("RUNNING", "paused", "waits after epoch 1")}
+    assert mlflow_store.run("a").info.end_time is None
+    tracker.end("b", Status.STOPPED, "stopped by the scheduler")
+    tracker.start(trial_info("c"))
+    tracker.end("c", Status.FINISHED)
+    tracker.close(Status.INTERRUPTED)
+    assert shown("a") == ("KILLED", "interrupted", "waits after epoch 1")
+    assert shown("b") == ("FINISHED", "stopped", "stopped by the scheduler")
+    assert shown("c") == ("FINISHED", "finished", None)
+
+
+def test_a_waiting_trial_of_an_earlier_session_that_ends_without_a_start_stays_ended(mlflow_store):
+    first = mlflow_store.tracker()
+    first.open(EXPERIMENT)
+    first.start(trial_info("a"))
+    first.end("a", Status.PAUSED, "waits")
+    wait_until(lambda: mlflow_store.trials() == ["a"] and mlflow_store.trial("a").status == "paused")
+    # Its process is killed, and the next one drops the trial.
+    second = mlflow_store.tracker()
+    second.open(EXPERIMENT)
+    second.end("a", Status.STOPPED, "stopped by the scheduler")
+    second.close(Status.FINISHED)
+    assert mlflow_store.run("a").info.status == "FINISHED"
+    assert mlflow_store.trial("a").status == "stopped"
