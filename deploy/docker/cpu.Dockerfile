@@ -13,7 +13,7 @@ RUN pip install --constraint constraints.txt ${TORCH_INDEX:+--extra-index-url "$
 COPY pyproject.toml README.md LICENSE ./
 COPY orchestrator orchestrator
 # hadolint ignore=DL3013
-RUN pip install --constraint constraints.txt ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} . "ray[default]"
+RUN pip install --constraint constraints.txt ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} .
 
 FROM python:3.12-slim-bookworm
 RUN groupadd --gid 10001 orchestrator \

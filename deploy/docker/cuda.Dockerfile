@@ -16,7 +16,7 @@ RUN pip install --constraint constraints.txt torch torchvision
 COPY pyproject.toml README.md LICENSE ./
 COPY orchestrator orchestrator
 # hadolint ignore=DL3013
-RUN pip install --constraint constraints.txt . "ray[default]"
+RUN pip install --constraint constraints.txt .
 
 FROM nvidia/cuda:13.0.1-base-ubuntu24.04
 ENV DEBIAN_FRONTEND=noninteractive

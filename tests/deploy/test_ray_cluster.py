@@ -40,12 +40,14 @@ def test_tokens_are_on_and_the_dashboard_is_on_loopback(config: dict[str, Any]) 
     (head,) = [line for line in config["head_start_ray_commands"] if "ray start" in line]
     (worker,) = [line for line in config["worker_start_ray_commands"] if "ray start" in line]
     environment, options = started_in(head)
-    assert environment == {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"}
+    assert environment["RAY_AUTH_MODE"] == "token"
+    # Where experiments that are submitted are kept.
+    assert environment["ORCHESTRATOR_HOME"].startswith("/shared/")
     assert options["head"]
     assert options["dashboard_host"] == "127.0.0.1"
     assert options["autoscaling_config"] == "~/ray_bootstrap_config.yaml"
-    environment, options = started_in(worker)
-    assert environment["RAY_AUTH_MODE"] == "token"
+    same, options = started_in(worker)
+    assert same == environment
     assert options["address"].endswith(f":{started_in(head)[1]['port']}")
     assert config["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
 
