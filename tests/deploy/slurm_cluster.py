@@ -46,10 +46,11 @@ def missing() -> list[str]:
     return [name for name in PROGRAMS if not shutil.which(name, path=PATH)]
 
 
-def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float, what: str, log: Path | None = None) -> None:
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, f"{what} did not happen within {seconds:.0f} s"
+        told = log.read_text() if log and log.exists() else ""
+        assert time.monotonic() < end, f"{what} did not happen within {seconds:.0f} s\n{told}"
         time.sleep(0.3)
 
 

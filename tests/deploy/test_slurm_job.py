@@ -66,7 +66,7 @@ def processes_of(job: str) -> list[str]:
 
 
 @needs_slurm
-@pytest.mark.timeout(700)
+@pytest.mark.timeout(800)
 def test_jobs_share_a_node_and_go_on_after_being_queued_again(slurm: SlurmCluster, shell: Shell) -> None:
     spec = shell.spec({"training.epochs": 60, "search.num_samples": 3, "search.final_seeds": 1})
     slurm.environment["ORCHESTRATOR_HOME"] = str(shell.home)
@@ -84,13 +84,15 @@ def test_jobs_share_a_node_and_go_on_after_being_queued_again(slurm: SlurmCluste
         return any((shell.home / "experiments").glob("tiny-*/trials/*/checkpoint*"))
 
     # What Slurm does when a job's time is nearly over.
-    wait_for(trained, 150, f"a checkpoint (see {log})")
+    wait_for(trained, 200, "a checkpoint", log)
     slurm.call("scancel", "--batch", "--signal=USR1", job)
-    wait_for(lambda: slurm.state(job).get("Restarts") == "1", 90, f"queueing again (see {log})")
+    wait_for(lambda: slurm.state(job).get("Restarts") == "1", 90, "queueing again", log)
     # Slurm lets two minutes pass before it starts such a job.
     slurm.call("scontrol", "update", f"JobId={job}", "StartTime=now")
-    wait_for(lambda: slurm.state(job)["JobState"] == "COMPLETED", 200, f"the end (see {log})")
-    wait_for(lambda: slurm.state(second)["JobState"] == "COMPLETED", 100, f"the other's end (see {other.folder})")
+    wait_for(lambda: slurm.state(job)["JobState"] == "COMPLETED", 300, f"the end ({slurm.state(job)})", log)
+    wait_for(
+        lambda: slurm.state(second)["JobState"] == "COMPLETED", 100, "the other's end", other.folder / f"{second}.log"
+    )
 
     told = log.read_text()
     assert "queueing again" in told
