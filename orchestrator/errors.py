@@ -108,6 +108,14 @@ class TrackingError(OrchestratorError):
     """The tracking store cannot be reached or refuses what is written."""
 
 
+class StorageError(OrchestratorError):
+    """The store of a home that is a URI cannot be read or written; `passing`: trying again may help."""
+
+    def __init__(self, message: str, *, hint: str | None = None, passing: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.passing = passing
+
+
 class ResourceError(OrchestratorError):
     """A trial needs more than the machine or cluster has, so that nothing can start."""
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
+from orchestrator.store.remote import local_folder
+
 FAILURE: Final = "failure"
 """Key of a result that says in one line why the trial failed."""
 FATAL: Final = "fatal"
@@ -55,9 +57,27 @@ class Job:
     """Runs to build once before this one trains: each a "name", a `RunSpec` under "run", and "teachers", which are
     `ModelSpec`s. What cannot be built is told before hours go into a teacher."""
 
+    home: Mapping[str, str] | None = None
+    """Of a home in an object store its "uri", the "folder" that stands for it here, and the experiment's "life"."""
+
     def to_json(self) -> str:
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Job:
-        return cls(**json.loads(text))
+        """The job, with the paths of the machine that reads it."""
+        fields = json.loads(text)
+        if home := fields.get("home"):
+            here = str(local_folder(home["uri"]))
+            fields = _moved(fields, home["folder"], here)
+        return cls(**fields)
+
+
+def _moved(value: Any, before: str, after: str) -> Any:
+    """A value in which every text that is a path in one folder is one in another."""
+    if isinstance(value, dict):
+        return {name: _moved(inner, before, after) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_moved(inner, before, after) for inner in value]
+    is_path = isinstance(value, str) and (value == before or value.startswith(f"{before}/"))
+    return f"{after}{value[len(before) :]}" if is_path else value

@@ -7,7 +7,7 @@ import errno
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,11 @@ VERSION = 1
 
 
 class Journal:
-    """Events of one experiment, each on disk before `append` returns."""
+    """Events of one experiment, each on disk before `append` returns; `share` then brings the file to others."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, share: Callable[[], object] | None = None) -> None:
         self.path = path
+        self._share = share
 
     def read(self) -> list[dict[str, Any]]:
         """All whole events, oldest first; a last line that a crash cut short is left out."""
@@ -69,6 +70,8 @@ class Journal:
                 if file.write(line) < len(line):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
                 os.fsync(file.fileno())
+                if self._share is not None:
+                    self._share()
             except BaseException:
                 with contextlib.suppress(OSError):
                     file.truncate(whole)

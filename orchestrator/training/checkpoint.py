@@ -7,7 +7,7 @@ import io
 import os
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,15 +48,14 @@ def load_latest(folder: Path) -> dict[str, Any] | None:
 
     Warns of each damaged file, by its path.
     """
-    paths = _checkpoints(folder)
-    for path in paths:
-        content = path.read_bytes()
-        digest, content = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
-        if hashlib.sha256(content).digest() == digest:
-            return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        instead = "the run starts from its beginning" if path == paths[-1] else "trying the one before"
-        warnings.warn(f"checkpoint {path} is damaged; {instead}", stacklevel=2)
+    for _, content in _intact(folder):
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     return None
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """The newest intact checkpoint; None when there is none. Names sort as they were written."""
+    return next((path for path, _ in _intact(folder)), None)
 
 
 def save_weights(path: Path, model: nn.Module, metadata: dict[str, str]) -> None:
@@ -96,6 +95,19 @@ def set_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: object)
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise CheckpointError(f"{source} does not fit the model: {'; '.join(problems[:3])}{more}")
     model.load_state_dict(tensors)
+
+
+def _intact(folder: Path) -> Iterator[tuple[Path, bytes]]:
+    """Intact checkpoints and what `torch.load` takes of them, the newest first; warns of the others."""
+    paths = _checkpoints(folder)
+    for path in paths:
+        content = path.read_bytes()
+        digest, content = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
+        if hashlib.sha256(content).digest() == digest:
+            yield path, content
+        else:
+            instead = "the run starts from its beginning" if path == paths[-1] else "trying the one before"
+            warnings.warn(f"checkpoint {path} is damaged; {instead}", stacklevel=3)
 
 
 def _number(path: Path) -> int:

@@ -1,0 +1,135 @@
+"""An experiment whose truth lies in an object store: what its folder on this machine takes from there and gives."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from orchestrator.errors import StorageError
+from orchestrator.store.lease import Lease, is_held
+from orchestrator.store.remote import Remote, patiently
+
+JOURNAL = "journal.jsonl"
+SPEC = "spec.yaml"
+LOGS = ("metrics.jsonl", "temperatures.jsonl")
+
+
+class SharedExperiment:
+    """One experiment's folder and its twin."""
+
+    def __init__(self, remote: Remote, path: Path) -> None:
+        self.remote = remote
+        self._path = path
+        self._lease: Lease | None = None
+        self.told: str | None = None
+        """What there is to say of a driver that has died."""
+
+    @property
+    def _claims(self) -> Path:
+        return self._path / "drivers"
+
+    @contextmanager
+    def driven(self, often: Callable[[], object] = lambda: None) -> Iterator[None]:
+        """Be the experiment's one driver, and have all that the store knows of it; the local lock is held."""
+        self._lease = Lease(self.remote, self._claims, node_of(self.remote.folder))
+        with self._lease.held(self._path.name, often) as self.told:
+            self._pull_heads()
+            self._pull_trials(self._path / "trials")
+            try:
+                yield
+            finally:
+                self._lease = None
+
+    def is_driven_elsewhere(self) -> bool:
+        return is_held(self.remote, self._claims, node_of(self.remote.folder))
+
+    def look(self, *, trials: bool = False) -> None:
+        """Have what is new in journal and spec, with `trials` their metrics as well.
+
+        Where the experiment's driver runs on this machine, its own files are newer than the store's, and stay.
+        """
+        self._path.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self._path / "lock").acquire(timeout=0):
+                self._pull_heads()
+                if trials:
+                    self._pull_trials(self._path / "trials")
+        except (Timeout, PermissionError):
+            return
+
+    def look_at_trial(self, trial_id: str) -> None:
+        """Have what a trial has told of itself, wherever it ran; its files of this machine stay where they know more."""
+        self._pull_trials(self._path / "trials" / trial_id)
+
+    def push_journal(self) -> None:
+        """Bring the journal to the store, before anything is done on its strength."""
+        lease = self._lease
+        if lease is not None:
+            patiently(lease.check)
+        path = self._path / JOURNAL
+        patiently(lambda: self.remote.write(path, path.read_bytes()))
+
+    def push_spec(self) -> None:
+        self.remote.push(self._path / SPEC)
+
+    def remove_checkpoints(self, trial_id: str) -> None:
+        """Remove those of a trial that has ended; what cannot be reached now is removed with the next session."""
+        try:
+            self.remote.remove_folder(self._path / "trials" / trial_id / "checkpoints")
+        except StorageError:
+            return
+
+    def with_checkpoints(self) -> set[str]:
+        """Trials that have some in the store."""
+        entries = self.remote.entries(self._path / "trials")
+        return {path.parent.parent.name for path in entries if path.parent.name == "checkpoints"}
+
+    def set_aside(self, to: Path) -> None:
+        self.remote.move_folder(self._path, to, JOURNAL)
+
+    @property
+    def life(self) -> str:
+        """What tells this experiment from one of the same id that was set aside or removed; it begins its journal."""
+        try:
+            with (self._path / JOURNAL).open("rb") as file:
+                return hashlib.sha256(file.readline()).hexdigest()[:16]
+        except FileNotFoundError:
+            return ""
+
+    def _pull_heads(self) -> None:
+        """Have journal and spec as the store has them; what this machine alone knows of was never acted upon."""
+        before = self.life
+        for path in (self._path / SPEC, self._path / JOURNAL):
+            entry = self.remote.entry(path)
+            if entry is None:
+                path.unlink(missing_ok=True)
+            elif not self.remote.is_as_here(path, entry):
+                self.remote.pull(path)
+        if before != self.life:
+            shutil.rmtree(self._path / "trials", ignore_errors=True)
+
+    def _pull_trials(self, folder: Path) -> None:
+        """Have the logs of which the store knows more, and artifacts that are not here."""
+        wanted = []
+        for path, entry in self.remote.entries(folder).items():
+            here = path.stat().st_size if path.exists() else -1
+            if (path.name in LOGS and entry.size > here) or (path.parent.name == "artifacts" and here < 0):
+                wanted.append(path)
+        self.remote.pull_all(wanted)
+
+
+def node_of(folder: Path) -> str:
+    """What tells a home's folder on this machine from those on others; made when it is first asked for."""
+    path = folder / ".node"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{path}.lock"):
+            if not path.exists():
+                path.write_text(uuid.uuid4().hex)
+    return path.read_text()
