@@ -44,12 +44,15 @@ class Experiment:
         Raises `UsageError` where there is none.
         """
         place = Home(home)
-        if name is not None:
-            return cls.read(place.find(name), place)
-        experiments = place.experiments()
-        if not experiments:
-            raise UsageError(f"no experiment has run in {place.path} yet", hint=HOW_TO_START)
-        return cls.read(experiments[0], place)
+        if name is None:
+            experiments = place.experiments()
+            if not experiments:
+                raise UsageError(f"no experiment has run in {place} yet", hint=HOW_TO_START)
+            folder = experiments[0]
+        else:
+            folder = place.find(name)
+        folder.look()
+        return cls.read(folder, place)
 
     @classmethod
     def read(cls, folder: ExperimentFolder, home: Home) -> Experiment:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -61,9 +60,11 @@ def _print_versions(wanted: bool) -> None:
 @app.callback()
 def options(
     home: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            help=f"Folder of experiments and the MLflow store; default {HOME_VARIABLE}, else ./.orchestrator."
+            metavar="FOLDER",
+            help=f"Folder of experiments and the MLflow store, or a URI such as s3://bucket/prefix; "
+            f"default {HOME_VARIABLE}, else ./.orchestrator.",
         ),
     ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
@@ -72,7 +73,7 @@ def options(
     ] = False,
 ) -> None:
     if home is not None:
-        os.environ[HOME_VARIABLE] = str(home)
+        os.environ[HOME_VARIABLE] = home
 
 
 app.command()(specs.validate)

@@ -48,10 +48,12 @@ SetOption = Annotated[
     ),
 ]
 HomeOption = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--home",
-        help="Folder of experiments and the MLflow store; default ORCHESTRATOR_HOME, else ./.orchestrator.",
+        metavar="FOLDER",
+        help="Folder of experiments and the MLflow store, or a URI such as s3://bucket/prefix; "
+        "default ORCHESTRATOR_HOME, else ./.orchestrator.",
     ),
 ]
 ClusterOption = Annotated[

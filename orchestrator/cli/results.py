@@ -84,7 +84,7 @@ def list_experiments(
         return 0
     console = screen()
     if not rows:
-        console.print(f"No experiment has run in {place.path} yet; {HOW_TO_START}", soft_wrap=True, markup=False)
+        console.print(f"No experiment has run in {place} yet; {HOW_TO_START}", soft_wrap=True, markup=False)
         return 0
     console.print(_list_table(rows, console.width < NARROW))
     if any(row["planned"] is None for row in rows):

@@ -77,10 +77,15 @@ def _run(
     checked = load_spec(spec, set)
     if address is None:
         make_plan(checked).concurrency(this_machine())
+    if home.remote:
+        # Refused here and not below, where --fresh has set aside what ran before.
+        from orchestrator.execution.runner import tracking_uri
+
+        tracking_uri(checked, home)
     home.create()
     placed = place(checked, home)
     if resume and not placed.folder.journal.path.exists():
-        raise UsageError(f"there is nothing to continue: {checked.id} never ran in {home.path}")
+        raise UsageError(f"there is nothing to continue: {checked.id} never ran in {home}")
     if fresh:
         home.experiment(checked).set_aside()
         placed = Placed(home.own(checked), checked)
@@ -92,7 +97,7 @@ def _run(
         view = _view(screen, home, as_json)
         if isinstance(view, JsonView):
             about = {"format": FORMAT, "id": folder.id, "name": checked.name, "hash": checked.hash}
-            view.tell("begin", **about, home=str(home.path), log=str(folder.log))
+            view.tell("begin", **about, home=str(home), log=str(folder.log))
         console.print(f"[bold]{checked.name}[/] ({folder.id})")
         console.print(f"[dim]Ray's own output: {_short(folder.log)}[/]")
         words = ["orchestrator", "run", str(spec), *(word for text in set or () for word in ("--set", text))]
@@ -128,8 +133,9 @@ def _run(
             console.print(f"Stopped by `orchestrator stop`: {ended}.", markup=False)
         if advice:
             console.print(f"To go on, {advice}", soft_wrap=True, markup=False)
-        if any(folder.students):
-            console.print(f"Trained students: {_short(folder.path)}/{STUDENTS}", soft_wrap=True, markup=False)
+        if home.remote or any(folder.students):
+            students = home.remote.name(folder.path) if home.remote else _short(folder.path)
+            console.print(f"Trained students: {students}/{STUDENTS}", soft_wrap=True, markup=False)
         where_to_look(checked, home, console)
     return code
 

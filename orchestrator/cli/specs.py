@@ -196,7 +196,7 @@ def _short(count: int) -> str:
 
 def _fate(plan: Plan, home: Home, key: str, teacher: TeacherRun) -> str:
     if key in plan.found:
-        return f"is found in {home.path} (key {key[:8]})"
+        return f"is found in {home} (key {key[:8]})"
     if home.has_teacher(key):
         return f"was trained by this experiment before (key {key[:8]})"
     if teacher.trains_student:

@@ -35,7 +35,7 @@ def ui(
     """Open MLflow's pages on the home folder's store, for this machine alone; Ctrl-C ends it."""
     place = Home(home)
     if not (place.path / "mlflow.db").exists():
-        raise UsageError(f"there is no MLflow store in {place.path} yet", hint="run an experiment first")
+        raise UsageError(f"there is no MLflow store in {place} yet", hint="run an experiment first")
     _check_port(host, port)
     _close_orphans(place)
     console = Console(highlight=False)

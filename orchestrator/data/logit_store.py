@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from filelock import FileLock, Timeout
@@ -37,6 +37,16 @@ class Shard(NamedTuple):
     mean_error: float
 
 
+class Elsewhere(Protocol):
+    """Where other machines keep shards under the same paths."""
+
+    def find(self, path: Path) -> bool:
+        """Bring a shard that another machine has made here; False where there is none."""
+
+    def keep(self, path: Path) -> None:
+        """Let others have a shard that was made here; does not wait."""
+
+
 class LogitStore:
     """The shards of one teacher, data set and augmentation, in a folder that many processes read and fill.
 
@@ -50,9 +60,19 @@ class LogitStore:
         dtype: of the logits in the files, float16 or float32.
         limit: bytes that all stores below `root` may take; the least recently used shards of any store go first.
         strict: whether logits beyond the range of `dtype` are an error; else their view is kept in float32.
+        elsewhere: asked before a shard is made, and told of those that were.
     """
 
-    def __init__(self, root: Path, key: Mapping[str, Any], *, dtype: str, limit: float, strict: bool = False) -> None:
+    def __init__(
+        self,
+        root: Path,
+        key: Mapping[str, Any],
+        *,
+        dtype: str,
+        limit: float,
+        strict: bool = False,
+        elsewhere: Elsewhere | None = None,
+    ) -> None:
         self._about = json.dumps({"version": _VERSION, "dtype": dtype, **key}, sort_keys=True, indent=2)
         self.folder = root / hashlib.sha256(self._about.encode()).hexdigest()[:24]
         self._root = root
@@ -60,6 +80,7 @@ class LogitStore:
         self._dtype: torch.dtype = getattr(torch, dtype)
         self._limit = limit
         self._strict = strict
+        self._elsewhere = elsewhere
         self._writable = True
         self._crowded = False
         """Whether the latest shard found no room; then none is made ahead of its time."""
@@ -96,12 +117,16 @@ class LogitStore:
         try:
             if (found := self._read(view)) is not None:
                 return found
+            if self._elsewhere and self._elsewhere.find(path) and (found := self._read(view)) is not None:
+                return found
             made = self._made(view, make)
             try:
                 if not self._keep(path, made):
                     return self._shard(made)
             except OSError as error:
                 return self._shard(self._unkept(error, made))
+            if self._elsewhere:
+                self._elsewhere.keep(path)
             return self._read(view) or self._shard(made)
         finally:
             # Whoever gets a lock on the file that was removed finds the shard, or makes it.

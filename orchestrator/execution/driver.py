@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import json
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -103,14 +102,13 @@ class Driver:
 
     def reconcile(self) -> None:
         """Finish what earlier sessions, by their journal, were killed in: tell the tracker, remove checkpoints."""
-        for record in self.agenda.records.values():
-            if not record.status.ended:
-                continue
-            shutil.rmtree(self.folder.trial(record.trial.id).checkpoints, ignore_errors=True)
+        over = [record for record in self.agenda.records.values() if record.status.ended]
+        self.folder.drop_checkpoints(record.trial.id for record in over)
+        for record in over:
             if self._tracker.status(record.trial.id) is not record.status:
                 # The file may hold epochs that were trained before a scheduler's stop arrived.
                 self._tracker.start(self._info(record.trial), self.history(record.trial)[: record.epochs])
-                artifacts = self.folder.trial(record.trial.id).described()
+                artifacts = self.folder.described(record.trial.id)
                 self._tracker.end(record.trial.id, record.status, record.reason, artifacts)
 
     @_kept
@@ -120,6 +118,8 @@ class Driver:
         self._tell_end()
         while not self.fatal and not self.stopped and (trial := self.agenda.next()) is not None:
             self._by_tune_id[tune_id] = trial
+            if trial.id in self._journaled:
+                self.folder.look_at_trial(trial.id)
             self.folder.journal.append(resumed(trial) if trial.id in self._journaled else created(trial))
             self._journaled.add(trial.id)
             self._tracker.start(self._info(trial), self.history(trial))
@@ -204,9 +204,18 @@ class Driver:
             cache=str(self._home.cache),
             logits=None if keeping is None else {**asdict(keeping), "folder": str(self._home.teacher_logits)},
             students=self._untried(run),
+            home=self._home_of(record),
         )
         threads = self.plan.spec.resources.cpus_per_worker
         return {"job": job.to_json(), "threads": threads, "gang": self.gang}
+
+    def _home_of(self, record: Record) -> dict[str, str] | None:
+        """Where the trial's files have to get to, beyond its machine."""
+        if self._home.remote is None or self.folder.shared is None:
+            return None
+        # What a machine knows of the trial before it took over another's checkpoint does not count any more.
+        life = f"{self.folder.shared.life}-{len(record.made)}"
+        return {"uri": self._home.remote.uri, "folder": str(self._home.path), "life": life}
 
     def _untried(self, run: RunSpec) -> list[dict[str, Any]]:
         """For the session's first trial on a data set: one run of each variant on it, and of each assistant."""
@@ -338,11 +347,10 @@ class Driver:
         record.seconds += now - self._started.pop(record.trial.id, now)
         self.folder.journal.append(ended(record))
         self.agenda.finish(record)
-        folder = self.folder.trial(record.trial.id)
-        self._tracker.end(record.trial.id, record.status, record.reason, folder.described())
+        self._tracker.end(record.trial.id, record.status, record.reason, self.folder.described(record.trial.id))
         self.watcher.on_end(record)
         if record.status.ended:
-            shutil.rmtree(folder.checkpoints, ignore_errors=True)
+            self.folder.drop_checkpoints([record.trial.id])
         self.fatal = self.fatal or self.setbacks.too_many(record)
 
     def _epochs_of(self, trial: Trial) -> int:

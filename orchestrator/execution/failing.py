@@ -15,6 +15,7 @@ from orchestrator.errors import (
     OrchestratorError,
     RegistryError,
     ResourceError,
+    StorageError,
     TeacherError,
 )
 from orchestrator.execution.job import FAILURE, FATAL, LASTING, MEMORY
@@ -43,7 +44,7 @@ def _hits_all(error: Exception) -> bool:
     """Whether every other trial would fail alike."""
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-    return isinstance(error, (BuildError, DataError, RegistryError, ResourceError, TeacherError))
+    return isinstance(error, (BuildError, DataError, RegistryError, ResourceError, StorageError, TeacherError))
 
 
 def _in_one_line(error: Exception) -> str:

@@ -7,7 +7,6 @@ import os
 import threading
 import uuid
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -160,8 +159,8 @@ class Gang:
         )
 
 
-def terms(resources: ResourcesSpec, hub: str, storage: Path) -> dict[str, Any]:
-    """`Terms` as plain data, for trials of these resources."""
+def terms(resources: ResourcesSpec, hub: str, storage: str) -> dict[str, Any]:
+    """`Terms` as plain data, for trials of these resources; `storage` is a path or URI that all nodes know."""
     return asdict(
         Terms(
             hub=hub,
@@ -170,7 +169,7 @@ def terms(resources: ResourcesSpec, hub: str, storage: Path) -> dict[str, Any]:
             gpus=resources.gpus_per_worker,
             custom=resources.custom_resources,
             placement=resources.placement.upper(),
-            storage=str(storage / "gangs"),
+            storage=storage,
             environment={name: os.environ[name] for name in NETWORK if name in os.environ},
         )
     )

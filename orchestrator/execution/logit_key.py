@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator import __version__, build
 from orchestrator.catalog import MODELS, TORCHVISION
+from orchestrator.data.logit_store import Elsewhere
 from orchestrator.errors import TeacherError
 from orchestrator.execution.job import Job
 from orchestrator.execution.logits import StoredLogits
@@ -30,6 +31,7 @@ def stored_logits(
     splits: build.Splits,
     images: Callable[[], str],
     teacher: Callable[[], nn.Module],
+    elsewhere: Elsewhere | None = None,
 ) -> tuple[StoredLogits | None, Keeping | None]:
     """A trial's stored logits, None where its teacher is run in every step, and which of it came about.
 
@@ -53,7 +55,8 @@ def stored_logits(
         "code": {"orchestrator": __version__, "torch": version("torch")},
     }
     strict = keeping.forced and "dtype" in run.distillation.teacher_logits.model_fields_set
-    return StoredLogits(Path(job.logits["folder"]), key, keeping, teacher, strict=strict), keeping
+    folder = Path(job.logits["folder"])
+    return StoredLogits(folder, key, keeping, teacher, strict=strict, elsewhere=elsewhere), keeping
 
 
 def _augmentation_key(run: RunSpec, splits: build.Splits) -> dict[str, Any]:

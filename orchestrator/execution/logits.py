@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from orchestrator import names
 from orchestrator.data import Images
-from orchestrator.data.logit_store import LogitStore, Shard
+from orchestrator.data.logit_store import Elsewhere, LogitStore, Shard
 from orchestrator.data.views import View
 from orchestrator.search.logits import Keeping
 from orchestrator.training import TrainingRun
@@ -29,6 +29,7 @@ class StoredLogits:
         keeping: how they are kept.
         strict: whether logits beyond the range of that dtype are an error; else their view is kept in float32.
         teacher: gives the network, on the run's device.
+        elsewhere: as `LogitStore` has it.
     """
 
     def __init__(
@@ -39,12 +40,14 @@ class StoredLogits:
         teacher: Callable[[], nn.Module],
         *,
         strict: bool = False,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         self._folder = folder
         self._key = key
         self._keeping = keeping
         self._teacher = teacher
         self._strict = strict
+        self._elsewhere = elsewhere
         self._latest: tuple[View, Tensor, Shard] | None = None
 
     def serve(self, run: TrainingRun) -> None:
@@ -53,7 +56,12 @@ class StoredLogits:
         key = {**self._key, "precision": f"{run.settings.precision} on {run.world.device.type}"}
         keeping = self._keeping
         self._store = LogitStore(
-            self._folder, key, dtype=keeping.dtype, limit=min(keeping.limit, keeping.room), strict=self._strict
+            self._folder,
+            key,
+            dtype=keeping.dtype,
+            limit=min(keeping.limit, keeping.room),
+            strict=self._strict,
+            elsewhere=self._elsewhere,
         )
 
     def __call__(self, view: View) -> Tensor:

@@ -8,11 +8,12 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator import environment, names
 from orchestrator.analysis.results import Results
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import OrchestratorError, UsageError
 from orchestrator.execution.cluster import quiet_settings, ray_session
 from orchestrator.execution.interrupt import Interrupt, catching
 from orchestrator.execution.preflight import preflight
@@ -78,6 +79,8 @@ def run_experiment(
     with folder.opened(spec, placed.changes):
         for note in placed.notes:
             watcher.on_note(note)
+        if folder.shared and folder.shared.told:
+            watcher.on_note(folder.shared.told)
         records = folder.records()
         left = anything_left(plan, records, home.has_teacher, out_of_budget=_clock(spec, folder)())
         if not left and folder.is_tracked(_store(spec, home)):
@@ -184,7 +187,8 @@ def _run_trials(driver: Driver, cluster: Machine, interrupt: Interrupt) -> None:
     driver.watcher.on_plan(plan, agenda.records, concurrency)
     storage = folder.path / "ray"
     shutil.rmtree(storage, ignore_errors=True)
-    with actors_for(spec.resources, storage, spec.budget.failures.max_restarts) as actors:
+    shared = folder.seen_by_all(storage / "gangs")
+    with actors_for(spec.resources, shared, spec.budget.failures.max_restarts) as actors:
         driver.gang = actors.gang
         tuner = tune.Tuner(
             actors.trainable,
@@ -216,6 +220,8 @@ def _run_trials(driver: Driver, cluster: Machine, interrupt: Interrupt) -> None:
             raise driver.error or error from None
         finally:
             driver.interrupt()
+    if folder.shared:
+        folder.shared.remote.remove_folder(storage)
     interrupt.check()
     if driver.fatal:
         raise OrchestratorError(driver.fatal)
@@ -228,6 +234,9 @@ def default_tracker(spec: ExperimentSpec, home: Home) -> Tracker:
     uri, local = tracking_uri(spec, home)
     # Where a sqlite file has no server, MLflow would put artifacts into the working folder.
     artifacts = home.artifacts if local or uri.startswith("sqlite:") else None
+    if artifacts and home.remote:
+        # The home's folder on this machine is no place to keep anything.
+        artifacts = Path(uri.removeprefix("sqlite:///")).absolute().parent / "artifacts"
     return MLflowTracker(uri, spec.tracking.experiment or spec.name, artifacts)
 
 
@@ -236,6 +245,11 @@ def tracking_uri(spec: ExperimentSpec | None, home: Home) -> tuple[str, bool]:
     if spec is not None and spec.tracking.uri is not None:
         return expand_environment(spec.tracking.uri, "tracking.uri"), False
     given = os.environ.get("MLFLOW_TRACKING_URI")
+    if home.remote and not given:
+        raise UsageError(
+            f"tracking.uri must be set with the home {home}: MLflow keeps no database in an object store",
+            hint="name an MLflow server, such as --set tracking.uri=http://host:5000, or set MLFLOW_TRACKING_URI",
+        )
     return (given, False) if given else (home.tracking_uri, True)
 
 

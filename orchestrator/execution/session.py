@@ -5,6 +5,7 @@ Knows no Ray, so that whatever runs trials (a Tune actor, a group of Ray Train w
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
@@ -20,11 +21,13 @@ from orchestrator.execution.artifacts import class_table, temperature_table
 from orchestrator.execution.job import Job
 from orchestrator.execution.logit_key import stored_logits
 from orchestrator.execution.logits import StoredLogits, images_digest
+from orchestrator.execution.sharing import Sharing
 from orchestrator.search.trials import Phase
 from orchestrator.spec.data import DataSpec
 from orchestrator.spec.experiment import RunSpec
 from orchestrator.spec.model import ModelSpec, TeacherSpec
 from orchestrator.spec.variants import flatten
+from orchestrator.store.data import with_local_root
 from orchestrator.store.home import TrialFolder, write_atomically
 from orchestrator.training import (
     SINGLE,
@@ -51,15 +54,36 @@ class Cache:
         self.judged: tuple[object, float] | None = None
         """A teacher from a file, and its validation accuracy in percent."""
         self._tried: str | None = None
+        self._sharing: Sharing | None = None
 
     def dataset(self, data: DataSpec, folder: str | None = None) -> Dataset:
         """The data set of a spec; `folder` is where decoded images are kept for other processes."""
         if self._dataset is None or self._dataset[0] != data.source:
-            self._dataset = (data.source, build.load_data(data, Path(folder) if folder else None))
+            cache = Path(folder) if folder else None
+            self._dataset = (data.source, build.load_data(with_local_root(data, cache), cache))
         return self._dataset[1]
+
+    def sharing(self, job: Job) -> Sharing | None:
+        """How a job's files get to other machines, its teachers' weights brought to this one; None where all see them.
+
+        What an earlier job left is brought to the store first.
+        """
+        if self._sharing is None or self._sharing.job != job:
+            self.close()
+            self._sharing = Sharing(job) if job.home else None
+        if self._sharing:
+            self._sharing.bring_teachers()
+        return self._sharing
+
+    def close(self) -> None:
+        """The process ends: bring what the last job has left to the store."""
+        if self._sharing:
+            self._sharing.leave()
+        self._sharing = None
 
     def load(self, job: Job) -> None:
         """Have a job's data set, and a teacher that is run in every step, at hand."""
+        self.sharing(job)
         run = RunSpec.model_validate(job.run)
         dataset = self.dataset(run.data, job.cache)
         self.try_out(job, dataset)
@@ -125,6 +149,10 @@ class Session:
         self.folder = TrialFolder(Path(job.folder))
         self.folder.path.mkdir(parents=True, exist_ok=True)
         self._cache = cache
+        sharing = cache.sharing(job)
+        self._sharing = sharing if self._writes else None
+        if self._sharing:
+            self._sharing.restore()
         self._stored: StoredLogits | None = None
         chosen: dict[str, str] = {}
         dataset = cache.dataset(self.run.data, job.cache)
@@ -136,7 +164,7 @@ class Session:
             )
         else:
             self._stored, keeping = stored_logits(
-                job, self.run, self._splits, lambda: cache.images(job, self.run, self._splits), self._teacher
+                job, self.run, self._splits, lambda: cache.images(job, self.run, self._splits), self._teacher, sharing
             )
             self.training = build.build_student_run(
                 self.run,
@@ -241,6 +269,8 @@ class Session:
             metrics |= self._complete(metrics)
         if self._writes:
             self._keep(metrics)
+        if self._sharing:
+            self._share(self._sharing)
         return {"epoch": self.training.epoch, **metrics}
 
     def last_epoch(self) -> dict[str, float]:
@@ -256,6 +286,8 @@ class Session:
             self._saved_epoch = self.training.epoch
             self._saved_at = time.monotonic()
             self._saving_s = self._saved_at - begin
+            if self._sharing:
+                self._sharing.tell()
 
     def _require_claim(self) -> None:
         if self._writes and not self.folder.is_claimed(self._claim):
@@ -273,6 +305,15 @@ class Session:
         interval = min(self.run.training.checkpoint_interval_s, WORTH * self._saving_s)
         if self.done or time.monotonic() - self._saved_at >= interval:
             self.save()
+
+    def _share(self, sharing: Sharing) -> None:
+        if not self.done:
+            sharing.tell()
+            return
+        # What others go on from, or build on, is there before the driver hears of the end.
+        sharing.wait([Path(self.job.weights)] if self.job.weights and self.training.done else [])
+        if self.training.done:
+            shutil.rmtree(self.folder.checkpoints, ignore_errors=True)
 
     def _complete(self, metrics: Mapping[str, float]) -> dict[str, float]:
         job, training = self.job, self.training

@@ -30,21 +30,23 @@ class Sharing:
     """The store as one trial sees it, on the machine that trains it.
 
     Args:
-        remote: the twin of this machine's home folder.
-        job: the trial, with the paths of this machine.
-        life: what tells its experiment from an earlier one of the same id.
+        job: the trial, with the paths of this machine; its home is in a store.
     """
 
-    def __init__(self, remote: Remote, job: Job, life: str) -> None:
-        self._remote = remote
-        self._job = job
-        self._life = life
+    def __init__(self, job: Job) -> None:
+        if job.home is None:
+            raise ValueError("this job's home is a folder")
+        self.job = job
+        self._remote = Remote(job.home["uri"])
+        self._life = job.home["life"]
         self.folder = TrialFolder(Path(job.folder))
         self._sent: dict[Path, tuple[int, int]] = {}
         """Size and time of what has been brought to the store."""
         self._kept: list[Path] = []
         """Checkpoints in the store, the newest last."""
         self._others: set[Path] = set()
+        self._leads = False
+        """Whether this process is the one that writes the trial's folder."""
         self._woken = threading.Event()
         self._ending = threading.Event()
         self._thread: threading.Thread | None = None
@@ -52,7 +54,7 @@ class Sharing:
 
     def bring_teachers(self) -> None:
         """Have the weights that the trial's student learns from on this machine."""
-        for teacher in self._job.teachers:
+        for teacher in self.job.teachers:
             path = Path(str(teacher["weights"]))
             if not path.is_relative_to(self._remote.folder):
                 continue
@@ -65,7 +67,11 @@ class Sharing:
                 self._remote.fetch(path)
 
     def restore(self) -> None:
-        """Have what the trial has done so far, where the store knows more of it than this machine."""
+        """Have what the trial has done so far, where the store knows more of it than this machine.
+
+        From here on this process alone writes the trial's folder, and what it writes gets to the store.
+        """
+        self._leads = True
         mark = self.folder.path / ".life"
         if self.folder.path.exists() and not (mark.exists() and mark.read_text() == self._life):
             shutil.rmtree(self.folder.path)
@@ -78,6 +84,18 @@ class Sharing:
         logs = [self.folder.path / name for name in LOGS]
         if newer or not logs[0].exists():
             self._remote.pull_all(path for path in (*newer, *logs) if path in there)
+
+    def find(self, path: Path) -> bool:
+        """Have a file of the store that never changes on this machine; False where the store has none, or is silent."""
+        try:
+            return self._remote.pull(path)
+        except StorageError as error:
+            warnings.warn(error.message, stacklevel=2)
+            return False
+
+    def keep(self, path: Path) -> None:
+        """Bring a file to the store in its turn, as something that others would else make again."""
+        self.tell([path])
 
     def tell(self, others: Iterable[Path] = ()) -> None:
         """There may be something new in the trial's folder, and `others` are files beside it; does not wait."""
@@ -125,6 +143,10 @@ class Sharing:
 
     def _send(self) -> None:
         """Bring what has changed to the store: a checkpoint after the metrics that lead up to it."""
+        for path in list(self._others):
+            self._push(path)
+        if not self._leads:
+            return
         for name in LOGS:
             self._push(self.folder.path / name)
         newest = max(self.folder.checkpoints.glob("checkpoint-*.pt"), default=None)
@@ -133,8 +155,6 @@ class Sharing:
             while len(self._kept) > KEPT:
                 self._remote.remove(self._kept.pop(0))
         for path in (self.folder.weights, self.folder.error, *self.folder.artifacts.glob("*")):
-            self._push(path)
-        for path in list(self._others):
             self._push(path)
 
     def _push(self, path: Path) -> bool:

@@ -42,8 +42,12 @@ def fetch_teachers(checkpoints: Iterable[str], home: Home, tracking_uri: str) ->
         path = Path(teacher_weights(checkpoint, home))
         if MLFLOW.fullmatch(text):
             moves = "@" in text or text.endswith("/latest")
-            if moves or not path.is_file():
+            remote = home.remote
+            if moves or not (remote.fetch(path) if remote else path.is_file()):
                 _download(text, path, tracking_uri)
+                if remote:
+                    remote.push(path)
+                    remote.settle(path)
         elif not path.is_file():
             raise UsageError(f"teacher.checkpoint: there is no file {path}")
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray import tune
@@ -65,6 +64,7 @@ class DistillationTrainable(tune.Trainable):
         """The actor ends: keep what an interrupted trial has trained."""
         if self._session is not None and not self._session.done:
             self._session.save()
+        self._cache.close()
 
 
 class GangTrainable(tune.Trainable):
@@ -123,8 +123,11 @@ class Actors:
 
 
 @contextmanager
-def actors_for(resources: ResourcesSpec, storage: Path, restarts: int) -> Iterator[Actors]:
-    """What runs trials of these resources meanwhile; `storage` is for Ray's own files, `restarts` as `Hub` has it."""
+def actors_for(resources: ResourcesSpec, storage: str, restarts: int) -> Iterator[Actors]:
+    """What runs trials of these resources meanwhile.
+
+    `storage` is a path or URI for Ray Train's own files, `restarts` as `Hub` has it.
+    """
     if resources.workers == (1, 1):
         taken = {"cpu": resources.cpus_per_worker, "gpu": resources.gpus_per_worker, **resources.custom_resources}
         yield Actors(tune.with_resources(DistillationTrainable, taken))

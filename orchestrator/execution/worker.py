@@ -66,6 +66,7 @@ class Worker:
         while (called := ray.get(self._hub.next.remote(self._gang, self._generation, turn))) is not None:
             turn, order = called
             self._serve(turn, order)
+        self._cache.close()
 
     def _serve(self, turn: int, order: Order) -> None:
         try:

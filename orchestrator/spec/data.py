@@ -8,7 +8,9 @@ from pydantic import Field, model_validator
 
 from orchestrator.catalog import DATASET_FACTS, DATASETS, DatasetFacts
 from orchestrator.spec.augmentation import AugmentationChoice
+from orchestrator.errors import UsageError
 from orchestrator.spec.base import Section, broken_rule, known_in
+from orchestrator.spec.uris import is_uri, refuse_secrets
 
 
 def subset_rule(size: int, images: int, classes: int, fraction: float) -> str | None:
@@ -33,7 +35,8 @@ class DataSpec(Section):
     dataset: Annotated[str, known_in(DATASETS)] = Field(description="Name of a registered data set.")
     root: str | None = Field(
         None,
-        description="Folder that holds the data set's files; may use ~ and ${env:NAME}. Unset: where it is usual.",
+        description="Folder that holds the data set's files, or a URI such as s3://bucket/cifar; may use ~ and ${env:NAME}. "
+        "Unset: where it is usual.",
     )
     validation_fraction: float = Field(
         0.1,
@@ -117,6 +120,15 @@ class DataSpec(Section):
     def _facts(self) -> DatasetFacts | None:
         """Of the classes that are kept."""
         return self._published if self.classes is None else None
+
+    @model_validator(mode="after")
+    def _root_holds_no_secret(self) -> Self:
+        if self.root is not None and is_uri(self.root):
+            try:
+                refuse_secrets(self.root, "root")
+            except UsageError as error:
+                raise broken_rule("root", f"{error.message.partition(': ')[2]}; {error.hint}", None) from None
+        return self
 
     @model_validator(mode="after")
     def _files_are_named(self) -> Self:

@@ -25,7 +25,7 @@ def refuse_secrets(uri: str, field: str) -> None:
         parts = urlsplit(uri)
         holds = "@" in parts.netloc or any(_SECRET.search(name) for name, _ in parse_qsl(parts.query))
     except ValueError:
-        raise UsageError(f"{field} is not a URI that can be read") from None
+        raise UsageError(f"{field}: is not a URI that can be read", hint="such as s3://bucket/folder") from None
     if holds:
         raise UsageError(
             f"{field}: a URI holds no credentials",

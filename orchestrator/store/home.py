@@ -10,8 +10,9 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,10 @@ from orchestrator.search.extension import Change, recorded, replayed
 from orchestrator.search.trials import Record, Status, replay
 from orchestrator.spec.experiment import ExperimentSpec
 from orchestrator.spec.loading import load_spec, to_yaml
+from orchestrator.spec.uris import is_uri
 from orchestrator.store.journal import Journal
+from orchestrator.store.remote import Remote
+from orchestrator.store.shared import SharedExperiment
 from orchestrator.store.requests import Mailbox, Request, Wish
 from orchestrator.store.weights import is_whole, metadata
 
@@ -33,15 +37,26 @@ DEFAULT_HOME = ".orchestrator"
 MIN_FREE_BYTES = 200 * 2**20
 KEPT_FREE_BYTES = 2 * 10**9
 """Disk that stored logits of teachers leave free."""
+LOOKS_AT_ONCE = 16
+"""Experiments of an object store that are looked at together."""
 STUDENTS = "trials/*-final-*/student.safetensors"
 """Below an experiment's folder: the students of its final runs."""
 
 
 class Home:
-    """Locations below one folder; `path` defaults to ORCHESTRATOR_HOME, then ./.orchestrator."""
+    """Locations below one folder; `path` defaults to ORCHESTRATOR_HOME, then ./.orchestrator.
+
+    It may be a URI such as s3://bucket/prefix: then `path` is a folder that stands for it on this machine, and
+    `remote` brings what others must see to the store, and back. Printed, a home is what the user has given.
+    """
 
     def __init__(self, path: str | Path | None = None) -> None:
-        self.path = Path(path or os.environ.get(HOME_VARIABLE) or DEFAULT_HOME).expanduser().absolute()
+        given = str(path or os.environ.get(HOME_VARIABLE) or DEFAULT_HOME)
+        self.remote = Remote(given) if is_uri(given) else None
+        self.path = self.remote.folder if self.remote else Path(given).expanduser().absolute()
+
+    def __str__(self) -> str:
+        return self.remote.uri if self.remote else str(self.path)
 
     @property
     def tracking_uri(self) -> str:
@@ -79,7 +94,7 @@ class Home:
     @property
     def option(self) -> list[str]:
         """The command-line words that name this home; none for the default one."""
-        return [] if self.path == Path(DEFAULT_HOME).absolute() else ["--home", str(self.path)]
+        return [] if self.path == Path(DEFAULT_HOME).absolute() else ["--home", str(self)]
 
     def teacher(self, key: str) -> Path:
         """The weights of the teacher with this key; the file exists once it is trained."""
@@ -87,6 +102,9 @@ class Home:
 
     def has_teacher(self, key: str) -> bool:
         """Whether its weights are there and whole; a file that was cut short is as good as none."""
+        if self.remote:
+            # What a store shows is whole.
+            return self.remote.entry(self.teacher(key)) is not None
         return is_whole(self.teacher(key))
 
     def teacher_accuracy(self, key: str) -> float | None:
@@ -119,7 +137,9 @@ class Home:
 
     def own(self, spec: ExperimentSpec) -> ExperimentFolder:
         """The folder of the spec's id."""
-        return ExperimentFolder(self.path / "experiments" / spec.id)
+        folder = ExperimentFolder(self.path / "experiments" / spec.id, self.remote)
+        folder.look(trials=False)
+        return folder
 
     def experiment(self, spec: ExperimentSpec) -> ExperimentFolder:
         """The folder of the spec's id, or of the experiment that was extended to it."""
@@ -134,8 +154,15 @@ class Home:
 
     def experiments(self) -> list[ExperimentFolder]:
         """Every experiment that was started here, the latest first."""
-        folders = [path.parent for path in (self.path / "experiments").glob("*/journal.jsonl")]
-        return [ExperimentFolder(p) for p in sorted(folders, key=lambda p: -(p / "journal.jsonl").stat().st_mtime)]
+        if self.remote:
+            folders = self.remote.folders(self.path / "experiments")
+            with ThreadPoolExecutor(LOOKS_AT_ONCE) as threads:
+                list(threads.map(lambda path: ExperimentFolder(path, self.remote).look(trials=False), folders))
+        else:
+            folders = [path.parent for path in (self.path / "experiments").glob("*/journal.jsonl")]
+        found = [path for path in folders if (path / "journal.jsonl").exists()]
+        found.sort(key=lambda path: -(path / "journal.jsonl").stat().st_mtime)
+        return [ExperimentFolder(path, self.remote) for path in found]
 
     def find(self, name: str) -> ExperimentFolder:
         """The experiment of this name or id; of several with one name, the one that ran last."""
@@ -146,7 +173,7 @@ class Home:
         known = [folder.id for folder in experiments]
         close = nearest(name, known)
         raise UsageError(
-            f"there is no experiment {name!r} in {self.path}" + (f"; did you mean {close!r}?" if close else ""),
+            f"there is no experiment {name!r} in {self}" + (f"; did you mean {close!r}?" if close else ""),
             hint=f"known: {', '.join(known) or 'none yet; start one with: orchestrator run SPEC'}",
         )
 
@@ -167,11 +194,12 @@ class Session:
 
 
 class ExperimentFolder:
-    """One experiment on disk."""
+    """One experiment on disk; `shared` where its truth lies in an object store."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, remote: Remote | None = None) -> None:
         self.path = path
-        self.journal = Journal(path / "journal.jsonl")
+        self.shared = None if remote is None else SharedExperiment(remote, path)
+        self.journal = Journal(path / "journal.jsonl", self.shared.push_journal if self.shared else None)
         self.mailbox = Mailbox(path / "requests")
 
     @property
@@ -196,6 +224,29 @@ class ExperimentFolder:
 
     def trial(self, trial_id: str) -> TrialFolder:
         return TrialFolder(self.path / "trials" / trial_id)
+
+    def look_at_trial(self, trial_id: str) -> None:
+        """Have what a trial of an experiment in an object store has told of itself on another machine."""
+        if self.shared:
+            self.shared.look_at_trial(trial_id)
+
+    def described(self, trial_id: str) -> dict[str, str]:
+        """The text of a trial's artifacts by file name, wherever it ran."""
+        if not self.trial(trial_id).artifacts.exists():
+            self.look_at_trial(trial_id)
+        return self.trial(trial_id).described()
+
+    def seen_by_all(self, path: Path) -> str:
+        """What all nodes know a folder of the experiment by."""
+        return self.shared.remote.uri_of(path) if self.shared else str(path)
+
+    def drop_checkpoints(self, trial_ids: Iterable[str]) -> None:
+        """Remove the checkpoints of trials that have ended."""
+        ids = list(trial_ids)
+        for trial_id in ids:
+            shutil.rmtree(self.trial(trial_id).checkpoints, ignore_errors=True)
+        if self.shared:
+            self.shared.drop_checkpoints(ids)
 
     @property
     def students(self) -> Iterator[Path]:
@@ -279,11 +330,16 @@ class ExperimentFolder:
         whole = [request.wish for request in session.asked if not request.trials] if session else []
         return whole[-1:] == [Wish.STOP]
 
+    def look(self, *, trials: bool = True) -> None:
+        """Have what an object store knows of it, with what its trials have told of themselves."""
+        if self.shared:
+            self.shared.look(trials=trials)
+
     def is_running(self) -> bool:
         lock = FileLock(self.path / "lock")
         try:
             with lock.acquire(timeout=0):
-                return False
+                return self.shared is not None and self.shared.is_driven_elsewhere()
         except Timeout:
             return True
         except PermissionError:
@@ -307,23 +363,29 @@ class ExperimentFolder:
                 hint=f"follow it with: orchestrator status {self.id} --follow",
             ) from None
         try:
-            self.journal.repair()
-            if changes:
-                self.journal.append(recorded(changes, spec))
-            write_atomically(self.path / "spec.yaml", to_yaml(spec.model_dump(exclude_unset=True)))
-            with self.mailbox.opened():
-                yield
+            with self.shared.driven() if self.shared else nullcontext():
+                self.journal.repair()
+                if changes:
+                    self.journal.append(recorded(changes, spec))
+                write_atomically(self.path / "spec.yaml", to_yaml(spec.model_dump(exclude_unset=True)))
+                if self.shared:
+                    self.shared.push_spec()
+                with self.mailbox.opened():
+                    yield
         finally:
             lock.release()
 
     def set_aside(self) -> None:
         """Rename the folder, so that the same experiment can start afresh and nothing is lost."""
-        if self.path.exists():
+        if self.path.exists() and (self.journal.path.exists() or not self.shared):
             if self.is_running():
                 raise UsageError(f"the experiment {self.id} is running in another process", hint="stop it first")
             stamp = f"{self.path.name}.before-{time.strftime('%Y%m%d-%H%M%S')}"
             taken = sum(1 for _ in self.path.parent.glob(f"{glob.escape(stamp)}*"))
-            self.path.rename(self.path.with_name(f"{stamp}-{taken + 1}" if taken else stamp))
+            to = self.path.with_name(f"{stamp}-{taken + 1}" if taken else stamp)
+            if self.shared:
+                self.shared.set_aside(to)
+            self.path.rename(to)
 
 
 class TrialFolder:

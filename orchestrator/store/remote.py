@@ -72,7 +72,8 @@ class Remote:
 
     def __init__(self, uri: str, folder: Path | None = None, field: str = "--home") -> None:
         refuse_secrets(uri, field)
-        self.uri = uri.rstrip("/")
+        base, mark, options = uri.partition("?")
+        self.uri = base.rstrip("/") + mark + options
         self.folder = local_folder(self.uri) if folder is None else folder
         self._connected: tuple[Any, str] | None = None
         self._connecting = threading.Lock()
@@ -85,9 +86,13 @@ class Remote:
 
     def name(self, path: Path) -> str:
         """The URI of a file or folder, for people."""
-        base = self.uri.partition("?")[0]
+        return self.uri_of(path).partition("?")[0]
+
+    def uri_of(self, path: Path) -> str:
+        """The URI of a file or folder, for pyarrow and who uses it."""
+        base, mark, options = self.uri.partition("?")
         relative = path.relative_to(self.folder).as_posix()
-        return base if relative == "." else f"{base}/{relative}"
+        return (base if relative == "." else f"{base}/{relative}") + mark + options
 
     def entry(self, path: Path) -> Entry | None:
         """A file in the store; None where there is none."""

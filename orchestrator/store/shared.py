@@ -5,15 +5,15 @@ from __future__ import annotations
 import hashlib
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from orchestrator.errors import StorageError
 from orchestrator.store.lease import Lease, is_held
-from orchestrator.store.remote import Remote, patiently
+from orchestrator.store.remote import PATIENCE_S, Remote, patiently
 
 JOURNAL = "journal.jsonl"
 SPEC = "spec.yaml"
@@ -27,6 +27,7 @@ class SharedExperiment:
         self.remote = remote
         self._path = path
         self._lease: Lease | None = None
+        self._patience = PATIENCE_S
         self.told: str | None = None
         """What there is to say of a driver that has died."""
 
@@ -69,26 +70,47 @@ class SharedExperiment:
 
     def push_journal(self) -> None:
         """Bring the journal to the store, before anything is done on its strength."""
-        lease = self._lease
-        if lease is not None:
-            patiently(lease.check)
         path = self._path / JOURNAL
-        patiently(lambda: self.remote.write(path, path.read_bytes()))
+
+        def push() -> None:
+            if self._lease is not None:
+                self._lease.check()
+            self.remote.write(path, path.read_bytes())
+
+        # A store that did not answer for so long is not waited for again, with every trial that is still to be told of.
+        patience, self._patience = self._patience, 0.0
+        patiently(push, patience)
+        self._patience = PATIENCE_S
 
     def push_spec(self) -> None:
         self.remote.push(self._path / SPEC)
 
-    def remove_checkpoints(self, trial_id: str) -> None:
-        """Remove those of a trial that has ended; what cannot be reached now is removed with the next session."""
-        try:
-            self.remote.remove_folder(self._path / "trials" / trial_id / "checkpoints")
-        except StorageError:
-            return
+    def drop_checkpoints(self, trial_ids: Sequence[str]) -> None:
+        """Remove those of trials that have ended; what cannot be reached now is removed in the next session."""
+        trials = self._path / "trials"
+        folders = {trials / trial_id / "checkpoints" for trial_id in trial_ids}
+        with suppress(StorageError):
+            if len(folders) > 1:
+                folders &= {path.parent for path in self.remote.entries(trials)}
+            for folder in folders:
+                self.remote.remove_folder(folder)
 
-    def with_checkpoints(self) -> set[str]:
-        """Trials that have some in the store."""
-        entries = self.remote.entries(self._path / "trials")
-        return {path.parent.parent.name for path in entries if path.parent.name == "checkpoints"}
+    def bring_checkpoints(self, trial_id: str) -> None:
+        """Have a trial's checkpoints as the store has them."""
+        folder = self._path / "trials" / trial_id / "checkpoints"
+        there = self.remote.entries(folder)
+        if there:
+            shutil.rmtree(folder, ignore_errors=True)
+        self.remote.pull_all(there)
+
+    def give_checkpoints(self, trial_id: str) -> None:
+        """Let the store have a trial's checkpoints as they are here."""
+        folder = self._path / "trials" / trial_id / "checkpoints"
+        here = sorted(folder.iterdir())
+        for path in here:
+            self.remote.push(path)
+        for path in self.remote.entries(folder).keys() - set(here):
+            self.remote.remove(path)
 
     def set_aside(self, to: Path) -> None:
         self.remote.move_folder(self._path, to, JOURNAL)
