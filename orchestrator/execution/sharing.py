@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+import uuid
 import warnings
 from collections.abc import Iterable
 from contextlib import suppress
@@ -45,8 +46,8 @@ class Sharing:
         self._kept: list[Path] = []
         """Checkpoints in the store, the newest last."""
         self._others: set[Path] = set()
-        self._leads = False
-        """Whether this process is the one that writes the trial's folder."""
+        self._claim = b""
+        """What tells this process from others that have led the trial; empty where it does not."""
         self._woken = threading.Event()
         self._ending = threading.Event()
         self._thread: threading.Thread | None = None
@@ -71,7 +72,8 @@ class Sharing:
 
         From here on this process alone writes the trial's folder, and what it writes gets to the store.
         """
-        self._leads = True
+        self._claim = uuid.uuid4().hex.encode()
+        self._remote.write(self.folder.path / "writer", self._claim)
         mark = self.folder.path / ".life"
         if self.folder.path.exists() and not (mark.exists() and mark.read_text() == self._life):
             shutil.rmtree(self.folder.path)
@@ -145,8 +147,11 @@ class Sharing:
         """Bring what has changed to the store: a checkpoint after the metrics that lead up to it."""
         for path in list(self._others):
             self._push(path)
-        if not self._leads:
+        if not self._claim:
             return
+        if self._remote.read(self.folder.path / "writer") != self._claim:
+            # This one was cut off, and replaced. What it has is as good, but checkpoints need the metrics before them.
+            raise StorageError(f"{self.job.trial}: another process goes on with this trial")
         for name in LOGS:
             self._push(self.folder.path / name)
         newest = max(self.folder.checkpoints.glob("checkpoint-*.pt"), default=None)

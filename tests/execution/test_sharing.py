@@ -45,7 +45,7 @@ def train(trial: Sharing, epochs: int, *, save: bool = True) -> None:
 
 
 def in_store(trial: Sharing) -> set[str]:
-    return {path.relative_to(trial.folder.path).as_posix() for path in trial._remote.entries(trial.folder.path)}
+    return {p.relative_to(trial.folder.path).as_posix() for p in trial._remote.entries(trial.folder.path)} - {"writer"}
 
 
 def test_paths_become_those_of_the_machine(trial: Make, s3: str) -> None:
@@ -126,6 +126,25 @@ def test_what_another_life_of_the_experiment_left_does_not_count(trial: Make) ->
     anew.restore()
     assert load_latest(anew.folder.checkpoints) is None
     assert anew.folder.metrics() == []
+
+
+def test_a_process_that_was_replaced_brings_nothing_more(trial: Make) -> None:
+    cut_off = trial("one")
+    cut_off.restore()
+    train(cut_off, 2)
+    cut_off.wait()
+    other = trial("other")
+    other.restore()
+    train(other, 3)
+    other.wait()
+    train(cut_off, 1)
+    with pytest.raises(StorageError, match="another process goes on"):
+        cut_off.wait()
+    cut_off.leave()
+    third = trial("third")
+    third.restore()
+    assert load_latest(third.folder.checkpoints) == {"epoch": 5}
+    assert len(third.folder.metrics()) == 5
 
 
 def test_training_does_not_wait_and_an_outage_is_told_once_and_made_up(
