@@ -12,7 +12,11 @@ import pytest
 # A shell starts what it runs in the background with Ctrl-C ignored, and programs that tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-SECRETS = {"AWS_ACCESS_KEY_ID": "PLANTEDKEYID0000", "AWS_SECRET_ACCESS_KEY": "planted/secret+0000", "AWS_SESSION_TOKEN": "plantedtoken0000"}
+SECRETS = {
+    "AWS_ACCESS_KEY_ID": "PLANTEDKEYID0000",
+    "AWS_SECRET_ACCESS_KEY": "planted/secret+0000",
+    "AWS_SESSION_TOKEN": "plantedtoken0000",
+}
 _BUCKETS = itertools.count(1)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from orchestrator.execution.jobs import Jobs
 
 
-def run_there(address: str, words: Sequence[str], spec: ExperimentSpec | None = None, home: Path | None = None) -> int:
+def run_there(address: str, words: Sequence[str], spec: ExperimentSpec | None = None, home: str | None = None) -> int:
     """Run one of this program's commands on the cluster, and print what it printed.
 
     `spec` goes with it as the file `package.SPEC`; `home` is a folder on the cluster.
@@ -31,10 +30,10 @@ def run_there(address: str, words: Sequence[str], spec: ExperimentSpec | None = 
     earlier = jobs.all()
     # What was good for the last experiment is for this.
     python = earlier[-1].python if earlier else "python"
-    return _run(jobs, words, python, str(home) if home else None, spec)
+    return _run(jobs, words, python, home, spec)
 
 
-def ask_there(address: str, command: str, name: str | None, more: Sequence[str] = (), home: Path | None = None) -> int:
+def ask_there(address: str, command: str, name: str | None, more: Sequence[str] = (), home: str | None = None) -> int:
     """Run a command that is about one experiment on the cluster, in that experiment's own home folder.
 
     `name` is as `Jobs.find` has it.
@@ -43,7 +42,7 @@ def ask_there(address: str, command: str, name: str | None, more: Sequence[str] 
 
     jobs = Jobs(address)
     job = jobs.find(name)
-    return _run(jobs, [command, job.experiment, *more], job.python, str(home) if home else job.home)
+    return _run(jobs, [command, job.experiment, *more], job.python, home or job.home)
 
 
 def status_there(address: str, name: str | None, format: Format, home: Path | None = None) -> int:

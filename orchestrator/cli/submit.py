@@ -14,6 +14,7 @@ from orchestrator.cli.terminal import screen
 from orchestrator.errors import UsageError
 from orchestrator.spec import load_spec
 from orchestrator.spec.loading import to_yaml
+from orchestrator.spec.uris import is_uri, refuse_secrets
 
 if TYPE_CHECKING:
     from orchestrator.execution.jobs import Job, Jobs
@@ -29,7 +30,8 @@ def submit(
         str | None,
         typer.Option(
             metavar="FOLDER",
-            help="Folder that all nodes of the cluster share; default: ORCHESTRATOR_HOME there, else ~/.orchestrator.",
+            help="Folder that all nodes of the cluster share, or a URI such as s3://bucket/prefix; "
+            "default: ORCHESTRATOR_HOME there, else ~/.orchestrator.",
             show_default=False,
         ),
     ] = None,
@@ -48,7 +50,9 @@ def submit(
     that has ended, however it did, another one continues where it was.
     """
     checked = load_spec(spec, set)
-    if home is not None and not home.startswith(("/", "~")):
+    if home is not None and is_uri(home):
+        refuse_secrets(home, "--home")
+    elif home is not None and not home.startswith(("/", "~")):
         raise UsageError(f"--home {home!r} is a folder on the cluster, whose path must begin with / or ~")
     from orchestrator.execution.jobs import Jobs
     from orchestrator.execution.package import build_package

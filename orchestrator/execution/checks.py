@@ -20,7 +20,9 @@ from orchestrator.errors import DataError, OrchestratorError, first_line
 from orchestrator.execution.package import code_digest
 from orchestrator.machine import this_machine
 from orchestrator.spec.base import location
+from orchestrator.store.data import files_at, remote_root
 from orchestrator.store.home import MIN_FREE_BYTES, Home
+from orchestrator.store.remote import Remote
 
 SAME = ("torch", "torchvision", "ray")
 """Packages that all nodes must have in one version; where others differ, results may."""
@@ -129,6 +131,9 @@ def _versions(asked: Mapping[str, str]) -> Iterable[Finding]:
 
 def _home(home: Home, mark: str | None) -> Iterable[Finding]:
     """Whether what one machine writes another reads, and locks hold."""
+    if home.remote:
+        yield _store(home, home.remote, mark)
+        return
     if mark is not None and not (home.path / mark).is_file():
         found = f"{home.path} is not the folder that the driver writes to: its mark is not there"
         yield Finding("home folder", State.BROKEN, found, "mount one folder on all nodes, and name it with --home")
@@ -152,6 +157,21 @@ def _home(home: Home, mark: str | None) -> Iterable[Finding]:
         return
     told = "written, locked and read back" if before else "will be made; the folder above it can be written to"
     yield Finding("home folder", State.OK, f"{home.path}: {told}")
+
+
+def _store(home: Home, remote: Remote, mark: str | None) -> Finding:
+    if mark is not None and remote.entry(home.path / mark) is None:
+        advice = "see AWS_ENDPOINT_URL and AWS_PROFILE, which are to be the same everywhere"
+        return Finding("home folder", State.BROKEN, f"{home}: what the driver has written is not there", advice)
+    path, text = home.path / f".check-{uuid.uuid4().hex}", uuid.uuid4().bytes
+    try:
+        remote.write(path, text)
+        same = remote.read(path) == text
+    finally:
+        remote.remove(path)
+    if not same:
+        return Finding("home folder", State.BROKEN, f"{home} does not give back what is written to it")
+    return Finding("home folder", State.OK, f"{home}: written and read back")
 
 
 def _memory() -> Iterable[Finding]:
@@ -199,6 +219,9 @@ def _data(place: DataPlace, home: Home) -> Iterable[Finding]:
     from orchestrator.data.finding import find_dataset
 
     name = f"data {place.dataset}"
+    if (uri := remote_root(place.root)) is not None:
+        yield Finding(name, State.OK, f"{len(files_at(uri))} files in {uri.partition('?')[0]}")
+        return
     root = None if place.root is None else location(place.root, "data.root")
     try:
         found = find_dataset(place.dataset, root, home.cache)

@@ -18,7 +18,7 @@ from orchestrator.execution.checks import Finding, Request, State, examine, guar
 from orchestrator.execution.cluster import ray_session
 from orchestrator.execution.package import DISTRIBUTION
 from orchestrator.execution.preflight import examine_nodes, request_for
-from orchestrator.execution.runner import tracking_uri
+from orchestrator.execution.runner import artifacts_of, tracking_uri
 from orchestrator.machine import Machine, this_machine
 from orchestrator.search.plan import make_plan
 from orchestrator.spec.base import expand_environment
@@ -34,7 +34,7 @@ def diagnose(home: Home, log: Path, spec: ExperimentSpec | None = None, address:
 
     Ray's own output goes to `log`.
     """
-    request = request_for(make_plan(spec), home) if spec else Request(str(home.path), versions())
+    request = request_for(make_plan(spec), home) if spec else Request(str(home), versions())
     request = replace(request, everything=True)
     findings = [
         *guarded("installation", _installation),
@@ -114,7 +114,7 @@ def _tracking(home: Home, spec: ExperimentSpec | None) -> Iterator[Finding]:
             try_out(Home(folder).tracking_uri, Home(folder).artifacts)
         where = f"a new store; {redacted(uri)} will be made by the first run"
     else:
-        try_out(uri, home.artifacts if uri.startswith("sqlite:") else None)
+        try_out(uri, artifacts_of(uri, home))
         where = redacted(uri)
     yield Finding("MLflow", State.OK, f"written and read back in {time.monotonic() - begin:.1f} s: {where}")
 

@@ -17,6 +17,7 @@ from orchestrator.search.plan import make_plan
 from orchestrator.spec.base import environment_names
 from orchestrator.spec.experiment import ExperimentSpec
 from orchestrator.spec.model import TORCHVISION_WEIGHTS
+from orchestrator.spec.uris import is_uri
 from orchestrator.tracking.uris import redacted
 
 
@@ -82,7 +83,7 @@ def _here(path: str, value: str, instead: str) -> Problem:
 
 
 def _is_rooted(path: str) -> bool:
-    return path.startswith(("/", "~", "${env:"))
+    return path.startswith(("/", "~", "${env:")) or is_uri(path)
 
 
 def _texts(content: Any) -> Iterator[str]:

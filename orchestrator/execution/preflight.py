@@ -40,7 +40,7 @@ def request_for(plan: Plan, home: Home) -> Request:
     """What the trials of a plan need on a node."""
     runs = [arm.variant.run for arm in plan.arms] + [teacher.run for teacher in plan.teachers.values()]
     data = dict.fromkeys(DataPlace(run.data.dataset, run.data.root, run.data.download) for run in runs)
-    return Request(str(home.path), versions(), tuple(data), plan.spec.resources.gpus_per_worker)
+    return Request(str(home), versions(), tuple(data), plan.spec.resources.gpus_per_worker)
 
 
 def preflight(plan: Plan, home: Home, check: Callable[[], None]) -> list[Finding]:
@@ -67,8 +67,11 @@ def examine_nodes(
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     mark = home.path / f".nodes-{uuid.uuid4().hex[:8]}"
-    mark.parent.mkdir(parents=True, exist_ok=True)
-    mark.write_text("")
+    if home.remote:
+        home.remote.write(mark, b"")
+    else:
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.write_text("")
     task = ray.remote(num_cpus=0, max_calls=1, max_retries=0)(_examine_node)
     asked = replace(request, mark=mark.name)
     try:
@@ -86,7 +89,10 @@ def examine_nodes(
         for answer, name in tasks.items():
             findings += of_node(_late() if answer in waiting else _answer(answer), name)
     finally:
-        mark.unlink(missing_ok=True)
+        if home.remote:
+            home.remote.remove(mark)
+        else:
+            mark.unlink(missing_ok=True)
     return findings
 
 

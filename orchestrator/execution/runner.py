@@ -231,13 +231,16 @@ def default_tracker(spec: ExperimentSpec, home: Home) -> Tracker:
     """MLflow at the spec's URI, else MLFLOW_TRACKING_URI, else a sqlite file in the home folder."""
     from orchestrator.tracking.mlflow import MLflowTracker
 
-    uri, local = tracking_uri(spec, home)
-    # Where a sqlite file has no server, MLflow would put artifacts into the working folder.
-    artifacts = home.artifacts if local or uri.startswith("sqlite:") else None
-    if artifacts and home.remote:
-        # The home's folder on this machine is no place to keep anything.
-        artifacts = Path(uri.removeprefix("sqlite:///")).absolute().parent / "artifacts"
-    return MLflowTracker(uri, spec.tracking.experiment or spec.name, artifacts)
+    uri, _ = tracking_uri(spec, home)
+    return MLflowTracker(uri, spec.tracking.experiment or spec.name, artifacts_of(uri, home))
+
+
+def artifacts_of(uri: str, home: Home) -> Path | None:
+    """Where MLflow puts artifacts of a sqlite file, which has no server; it would take the working folder."""
+    if not uri.startswith("sqlite:"):
+        return None
+    # The folder on this machine of a home in an object store is no place to keep anything.
+    return Path(uri.removeprefix("sqlite:///")).absolute().parent / "artifacts" if home.remote else home.artifacts
 
 
 def tracking_uri(spec: ExperimentSpec | None, home: Home) -> tuple[str, bool]:

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from orchestrator.catalog import DATASET_FACTS, DATASETS, DatasetFacts
-from orchestrator.spec.augmentation import AugmentationChoice
 from orchestrator.errors import UsageError
+from orchestrator.spec.augmentation import AugmentationChoice
 from orchestrator.spec.base import Section, broken_rule, known_in
 from orchestrator.spec.uris import is_uri, refuse_secrets
 
@@ -35,8 +35,8 @@ class DataSpec(Section):
     dataset: Annotated[str, known_in(DATASETS)] = Field(description="Name of a registered data set.")
     root: str | None = Field(
         None,
-        description="Folder that holds the data set's files, or a URI such as s3://bucket/cifar; may use ~ and ${env:NAME}. "
-        "Unset: where it is usual.",
+        description="Folder that holds the data set's files, or a URI such as s3://bucket/cifar; may use ~ and "
+        "${env:NAME}. Unset: where it is usual.",
     )
     validation_fraction: float = Field(
         0.1,

@@ -299,7 +299,7 @@ class Remote:
             hint = hint or "give the user who runs this the right to write there"
         return StorageError(
             f"cannot {doing} {self.name(path)}: {(text.splitlines() or [type(error).__name__])[0]}",
-            hint=hint or "see that the store can be reached from here (AWS_ENDPOINT_URL names one that is not Amazon's)",
+            hint=hint or "see that it can be reached from here (AWS_ENDPOINT_URL names a store that is not Amazon's)",
             passing=hint is None,
         )
 

@@ -65,7 +65,7 @@ class SharedExperiment:
             return
 
     def look_at_trial(self, trial_id: str) -> None:
-        """Have what a trial has told of itself, wherever it ran; its files of this machine stay where they know more."""
+        """Have what a trial has told of itself, wherever it ran; files of this machine that know more stay."""
         self._pull_trials(self._path / "trials" / trial_id)
 
     def push_journal(self) -> None:

@@ -53,7 +53,7 @@ def test_an_experiment_moves_from_machine_to_machine(shell: Shell, s3: str, tmp_
     spec = shell.spec(
         {
             "data": {"dataset": "arrays", "root": put_digits(s3, tmp_path), "validation_fraction": 0.1},
-            "training.epochs": 30,
+            "training.epochs": 20,
             "training.checkpoint_interval_s": 0.1,
             "search.variants": {"dtd": {}},
             "search.final_seeds": 1,
@@ -76,9 +76,6 @@ def test_an_experiment_moves_from_machine_to_machine(shell: Shell, s3: str, tmp_
     shell.wait_until(lambda: bool(actors.extend(descendants("DistillationTrainable", process.pid)) or actors), process)
     os.kill(actors[0], signal.SIGKILL)
     shell.wait_until(lambda: any(r.died for r in records_in(place).values()), process)
-    second = shell.run("run", spec)
-    assert second.returncode == 2, second.stdout
-    assert "already running" in second.stdout
     on("another")
     status = shell.run("status", "tiny")
     assert "running" in status.stdout, status.stdout
@@ -139,7 +136,9 @@ def test_a_home_in_a_bucket_needs_a_tracking_server(shell: Shell, s3: str, tmp_p
     assert Remote(s3, tmp_path / "seen").entries(tmp_path / "seen") == {}
 
 
-@pytest.mark.parametrize(("home", "told"), [("s3://no-such-bucket/x", "create the bucket"), ("s3://k:s@b/x", "holds no")])
+@pytest.mark.parametrize(
+    ("home", "told"), [("s3://no-such-bucket/x", "create the bucket"), ("s3://k:s@b/x", "holds no")]
+)
 def test_a_store_that_cannot_be_used_is_one_message(shell: Shell, s3: str, home: str, told: str) -> None:
     shell.environment |= {k: v for k, v in os.environ.items() if k.startswith("AWS_")}
     shell.home = home  # type: ignore[assignment]

@@ -94,9 +94,7 @@ def test_a_silent_driver_is_replaced_and_notices(
 
 
 @pytest.mark.parametrize("remote", ["file"], indirect=True)
-def test_a_claim_stays_fresh(
-    driver: Callable[[str], Lease], remote: Remote, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_claim_stays_fresh(driver: Callable[[str], Lease], remote: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "STALE_S", 1.5)
     monkeypatch.setattr(lease, "BEAT_S", 0.2)
     beats = []

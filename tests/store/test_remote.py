@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import StorageError, UsageError
-from orchestrator.store.data import with_local_root
 from orchestrator.spec.data import DataSpec
+from orchestrator.store.data import with_local_root
 from orchestrator.store.home import Home
 from orchestrator.store.remote import Remote, local_folder, patiently
 
