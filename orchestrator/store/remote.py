@@ -17,13 +17,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import FileLock
 
 from orchestrator.errors import StorageError, UsageError
 from orchestrator.spec.uris import refuse_secrets
 
+T = TypeVar("T")
 CACHE_VARIABLE = "ORCHESTRATOR_CACHE"
 PATIENCE_S = 60.0
 """Seconds that a store which does not answer is asked again."""
@@ -110,12 +111,7 @@ class Remote:
 
     def read(self, path: Path) -> bytes | None:
         """A small file's content; None where there is none."""
-        store, name = self._at(path)
-        try:
-            with self._reaching("read", path), store.open_input_file(name) as file:
-                return bytes(file.readall())
-        except FileNotFoundError:
-            return None
+        return self._steadily(path, lambda: self._read(path))
 
     def write(self, path: Path, content: Any) -> None:
         """Write a file, bytes or a buffer, such that others see it whole or not at all."""
@@ -146,23 +142,7 @@ class Remote:
 
     def pull(self, path: Path) -> bool:
         """Replace a file of this machine by the store's; False, and nothing is done, where the store has none."""
-        store, name = self._at(path)
-        entry = self.entry(path)
-        if entry is None:
-            return False
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-        try:
-            with temporary.open("wb") as file:
-                for chunk in self._chunks(store, name, path):
-                    file.write(chunk)
-            self._settle(temporary, entry)
-            temporary.replace(path)
-        except FileNotFoundError:
-            return False
-        finally:
-            temporary.unlink(missing_ok=True)
-        return True
+        return self._steadily(path, lambda: self._pull(path)) or False
 
     def fetch(self, path: Path) -> bool:
         """Have a file that never changes on this machine, pulled by one process where several ask; whether it is."""
@@ -213,6 +193,42 @@ class Remote:
                 store.copy_file(self._at(path)[1], target)
         self.remove(folder / first)
         self.remove_folder(folder)
+
+    def _steadily(self, path: Path, action: Callable[[], T]) -> T | None:
+        """What an action gives that reads a file, which may be written anew or removed between two of its requests."""
+        try:
+            return action()
+        except StorageError as error:
+            if not error.passing:
+                raise
+        return None if self.entry(path) is None else action()
+
+    def _read(self, path: Path) -> bytes | None:
+        store, name = self._at(path)
+        try:
+            with self._reaching("read", path), store.open_input_file(name) as file:
+                return bytes(file.readall())
+        except FileNotFoundError:
+            return None
+
+    def _pull(self, path: Path) -> bool:
+        store, name = self._at(path)
+        entry = self.entry(path)
+        if entry is None:
+            return False
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+        try:
+            with temporary.open("wb") as file:
+                for chunk in self._chunks(store, name, path):
+                    file.write(chunk)
+            self._settle(temporary, entry)
+            temporary.replace(path)
+        except FileNotFoundError:
+            return False
+        finally:
+            temporary.unlink(missing_ok=True)
+        return True
 
     def _chunks(self, store: Any, name: str, path: Path) -> Iterator[bytes]:
         with self._reaching("read", path):
