@@ -122,35 +122,35 @@ def test_a_name_that_leads_out_of_the_folder_is_left_out(s3: str, s3_server: str
     assert set(here.entries(here.folder)) == {here.folder / "good"}
 
 
-def test_a_file_that_shrinks_between_two_requests_is_read_again(
+def test_a_file_that_changes_between_two_requests_is_read_again(
     s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = Remote(s3, tmp_path / "here")
     path = here.folder / "metrics"
-    here.write(path, b"x" * 100)
-    store = here._at(path)[0]
-    opened = []
+    here.write(path, b"content")
+    store, base = here._connected or (None, "")
+    failures = [OSError("the answer was cut short")]
 
-    class Shrinking:
+    class Changing:
         type_name = "s3"
 
         def __getattr__(self, name: str) -> object:
             return getattr(store, name)
 
         def open_input_file(self, name: str) -> object:
-            file = store.open_input_file(name)
-            if not opened:
-                here.write(path, b"short")
-            opened.append(name)
-            return file
+            if failures:
+                raise failures.pop()
+            return store.open_input_file(name)
 
-    monkeypatch.setattr(here, "_connected", (Shrinking(), here._at(path)[1].rpartition("/")[0]))
+    monkeypatch.setattr(here, "_connected", (Changing(), base))
     assert here.pull(path)
-    assert path.read_bytes() == b"short"
-    here.write(path, b"x" * 100)
-    opened.clear()
-    assert here.read(path) == b"short"
-    assert len(opened) == 2
+    assert path.read_bytes() == b"content"
+    failures += [OSError("again"), OSError("and again")]
+    with pytest.raises(StorageError, match="again"):
+        here.read(path)
+    here.remove(path)
+    failures.append(OSError("it is gone"))
+    assert here.read(path) is None
 
 
 def test_a_missing_bucket_is_named_with_what_to_do(s3: str, tmp_path: Path) -> None:
