@@ -84,6 +84,41 @@ def test_a_damaged_shard_is_made_again(tmp_path: Path) -> None:
     assert len(make.made) == 4
 
 
+class Shelf:
+    """Shards of other machines, by the name of their file."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, bytes] = {}
+        self.asked = 0
+
+    def find(self, path: Path) -> bool:
+        self.asked += 1
+        if path.name in self.kept:
+            path.write_bytes(self.kept[path.name])
+        return path.name in self.kept
+
+    def keep(self, path: Path) -> None:
+        self.kept[path.name] = path.read_bytes()
+
+
+def test_what_another_machine_has_made_is_not_made_again(tmp_path: Path) -> None:
+    shelf, view = Shelf(), View(0, 0)
+
+    def on(machine: str) -> LogitStore:
+        return LogitStore(tmp_path / machine, {"teacher": "a"}, dtype="float16", limit=1e9, elsewhere=shelf)
+
+    first, second = Maker(), Maker()
+    made = on("one").get(view, first)
+    assert (first.made, shelf.asked) == ([view], 1)
+    on("one").get(view, first)
+    assert shelf.asked == 1
+    assert torch.equal(on("two").get(view, second).logits, made.logits)
+    assert second.made == []
+    shelf.kept[next(iter(shelf.kept))] = b"damaged"
+    assert torch.equal(on("three").get(view, second).logits, made.logits)
+    assert second.made == [view]
+
+
 @pytest.mark.parametrize(
     ("wrong", "reason"), [(float("nan"), "NaN"), (float("inf"), "infinite"), (7e4, "too large for float16")]
 )

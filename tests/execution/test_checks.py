@@ -11,9 +11,11 @@ from orchestrator.errors import DataError
 from orchestrator.execution import checks
 from orchestrator.execution.checks import DataPlace, Finding, Request, State, examine, versions
 from orchestrator.execution.preflight import PreflightError
+from orchestrator.store.home import Home
+from orchestrator.store.remote import Remote
 
 
-def found(home: Path, check: str, **more: Any) -> list[Finding]:
+def found(home: Path | str, check: str, **more: Any) -> list[Finding]:
     request = Request(str(home), **{"versions": versions(), **more})
     return [finding for finding in examine(request) if finding.check == check]
 
@@ -53,6 +55,34 @@ def test_a_home_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (finding,) = found(Path("/proc/orchestrator"), "home folder")
     assert finding.state is State.BROKEN
     assert "cannot write to /proc" in finding.found
+
+
+def test_a_home_in_an_object_store(s3: str, tmp_path: Path) -> None:
+    home = f"{s3}/home"
+    place = Home(home)
+    assert place.remote is not None
+    (finding,) = found(home, "home folder")
+    assert (finding.state, finding.found) == (State.OK, f"{home}: written and read back")
+    (finding,) = found(home, "home folder", mark=".nodes-1")
+    assert finding.state is State.BROKEN
+    assert "what the driver has written is not there" in finding.found
+    place.remote.write(place.path / ".nodes-1", b"")
+    (finding,) = found(home, "home folder", mark=".nodes-1")
+    assert finding.state is State.OK
+    assert list(place.remote.entries(place.path)) == [place.path / ".nodes-1"]
+    (finding,) = found("s3://no-such-bucket/home", "home folder")
+    assert finding.state is State.BROKEN
+    assert "create the bucket" in finding.advice
+
+
+def test_data_in_an_object_store(s3: str, tmp_path: Path) -> None:
+    place = [DataPlace("arrays", f"{s3}/images.npz")]
+    (finding,) = found(tmp_path, "data arrays", data=place)
+    assert finding.state is State.BROKEN
+    assert f"nothing in {s3}/images.npz" in finding.found
+    Remote(s3, tmp_path).write(tmp_path / "images.npz", b"")
+    (finding,) = found(tmp_path, "data arrays", data=place)
+    assert (finding.state, finding.found) == (State.OK, f"1 files in {s3}/images.npz")
 
 
 def test_nothing_is_left_behind_where_there_is_no_home_yet(tmp_path: Path) -> None:
