@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from pathlib import Path
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -62,12 +62,12 @@ def pause(name: NamedArgument, address: ClusterOption = None, home: HomeOption =
 
 def _ask(experiment: Experiment, request: Request, told: str) -> int:
     """Leave the request for the driver, and say what comes of it."""
-    file = experiment.folder.mailbox.put(request) if experiment.state is State.RUNNING else None
-    if file is None:
+    is_taken = experiment.folder.ask(request) if experiment.state is State.RUNNING else None
+    if is_taken is None:
         print(f"{experiment.id} is not running: there is nothing to {request.wish}")
         if advice := experiment.advice():
             print(f"  {advice}")
-    elif _is_taken(file):
+    elif _comes(is_taken):
         follow = shlex.join(["orchestrator", "status", experiment.id, "--follow", *experiment.home.option])
         print(f"{experiment.id}: {told}; see how far it is with: {follow}")
     else:
@@ -75,9 +75,9 @@ def _ask(experiment: Experiment, request: Request, told: str) -> int:
     return 0
 
 
-def _is_taken(file: Path) -> bool:
+def _comes(answer: Callable[[], bool]) -> bool:
     end = time.monotonic() + PATIENCE_S
-    while file.exists():
+    while not answer():
         if time.monotonic() > end:
             return False
         time.sleep(0.05)

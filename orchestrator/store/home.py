@@ -10,7 +10,7 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
@@ -28,8 +28,8 @@ from orchestrator.spec.loading import load_spec, to_yaml
 from orchestrator.spec.uris import is_uri
 from orchestrator.store.journal import Journal
 from orchestrator.store.remote import Remote
-from orchestrator.store.shared import SharedExperiment
 from orchestrator.store.requests import Mailbox, Request, Wish
+from orchestrator.store.shared import SharedExperiment
 from orchestrator.store.weights import is_whole, metadata
 
 HOME_VARIABLE = "ORCHESTRATOR_HOME"
@@ -334,6 +334,14 @@ class ExperimentFolder:
         """Have what an object store knows of it, with what its trials have told of themselves."""
         if self.shared:
             self.shared.look(trials=trials)
+
+    def ask(self, request: Request) -> Callable[[], bool] | None:
+        """Ask whoever drives it; gives what tells whether the request was taken. None where nobody does."""
+        if (file := self.mailbox.put(request)) is not None:
+            return lambda: not file.exists()
+        if self.shared and self.shared.is_driven_elsewhere():
+            return self.shared.ask(json.dumps(request.to_dict()))
+        return None
 
     def is_running(self) -> bool:
         lock = FileLock(self.path / "lock")

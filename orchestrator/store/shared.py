@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -35,11 +37,16 @@ class SharedExperiment:
     def _claims(self) -> Path:
         return self._path / "drivers"
 
+    @property
+    def _requests(self) -> Path:
+        return self._path / "requests"
+
     @contextmanager
-    def driven(self, often: Callable[[], object] = lambda: None) -> Iterator[None]:
+    def driven(self) -> Iterator[None]:
         """Be the experiment's one driver, and have all that the store knows of it; the local lock is held."""
         self._lease = Lease(self.remote, self._claims, node_of(self.remote.folder))
-        with self._lease.held(self._path.name, often) as self.told:
+        with self._lease.held(self._path.name, self._bring_requests) as self.told:
+            self.remote.remove_folder(self._requests)
             self._pull_heads()
             self._pull_trials(self._path / "trials")
             try:
@@ -49,6 +56,22 @@ class SharedExperiment:
 
     def is_driven_elsewhere(self) -> bool:
         return is_held(self.remote, self._claims, node_of(self.remote.folder))
+
+    def ask(self, request: str) -> Callable[[], bool]:
+        """Leave a request for the driver on another machine; gives what tells whether it was taken."""
+        path = self._requests / f"{time.time_ns()}-{os.getpid()}.json"
+        self.remote.write(path, request.encode())
+        return lambda: self.remote.entry(path) is None
+
+    def _bring_requests(self) -> None:
+        """Give the session of this machine what others have left in the store."""
+        for path in sorted(self.remote.entries(self._requests)):
+            content = self.remote.read(path)
+            for session in self._requests.glob("*/"):
+                written = session / f"{path.stem}.tmp"
+                written.write_bytes(content or b"")
+                written.replace(session / path.name)
+            self.remote.remove(path)
 
     def look(self, *, trials: bool = False) -> None:
         """Have what is new in journal and spec, with `trials` their metrics as well.

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,9 +14,10 @@ import pytest
 from orchestrator.errors import StorageError, UsageError
 from orchestrator.experiment import Experiment
 from orchestrator.spec import ExperimentSpec, load_spec
-from orchestrator.store import shared
+from orchestrator.store import lease, shared
 from orchestrator.store.home import ExperimentFolder, Home
 from orchestrator.store.remote import Remote
+from orchestrator.store.requests import Request, Wish
 
 SPEC = {"name": "x", "data": {"dataset": "digits"}, "teacher": {"model": "resnet8"}, "student": {"model": "resnet8"}}
 On = Callable[[str], Home]
@@ -193,6 +195,31 @@ print("pyarrow" in sys.modules)
     words = [sys.executable, "-c", probe, str(tmp_path / "home"), str(path)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "False", done.stderr
+
+
+def test_a_request_gets_to_the_driver_on_another_machine(
+    on: On, spec: ExperimentSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "BEAT_S", 0.1)
+    folder = on("one").experiment(spec)
+    other = on("other").experiment(spec)
+    asked = Request(Wish.STOP, ("a-001",))
+    assert other.ask(asked) is None
+    for _ in range(2):
+        with folder.opened(spec):
+            folder.journal.append({"event": "x"})
+            assert folder.mailbox.take() == []
+            is_taken = other.ask(asked)
+            assert is_taken is not None
+            while not is_taken():
+                time.sleep(0.05)
+            assert folder.mailbox.take() == [asked]
+    # What nobody took reaches no later session.
+    assert other.shared is not None
+    other.shared.ask("{}")
+    with folder.opened(spec):
+        time.sleep(0.5)
+        assert folder.mailbox.take() == []
 
 
 def test_two_drivers_of_one_machine(on: On, spec: ExperimentSpec) -> None:
