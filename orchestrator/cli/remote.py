@@ -45,14 +45,14 @@ def ask_there(address: str, command: str, name: str | None, more: Sequence[str] 
     return _run(jobs, [command, job.experiment, *more], job.python, home or job.home)
 
 
-def status_there(address: str, name: str | None, format: Format, home: Path | None = None) -> int:
+def status_there(address: str, name: str | None, format: Format, home: str | None = None) -> int:
     """How far an experiment is, and what has become of the job that runs it."""
     from orchestrator.execution.jobs import Jobs
 
     jobs = Jobs(address)
     job = jobs.find(name)
     words = ["status", job.experiment, "--format", format]
-    code, text = _answer(jobs, words, job.python, str(home) if home else job.home)
+    code, text = _answer(jobs, words, job.python, home or job.home)
     if format is Format.JSON:
         # Before its first trial there is nothing but the job.
         print(json.dumps({**(json.loads(text) if code == 0 else {}), "job": job.to_dict()}, indent=2))

@@ -19,13 +19,15 @@ from tests.conftest import SECRETS
 from tests.execution.conftest import Shell, descendants
 
 
+def journal_in(place: Remote) -> str:
+    """The journal in the store."""
+    paths = (path for path in place.entries(place.folder / "experiments") if path.name == "journal.jsonl")
+    return (place.read(next(paths)) or b"").decode()
+
+
 def records_in(place: Remote) -> dict[str, Record]:
-    """What the journal in the store tells."""
-    for path in place.entries(place.folder / "experiments"):
-        if path.name == "journal.jsonl":
-            lines = (place.read(path) or b"").decode().split("\n")[:-1]
-            return replay([json.loads(line) for line in lines])
-    return {}
+    """What it tells."""
+    return replay([json.loads(line) for line in journal_in(place).splitlines()])
 
 
 def in_store(place: Remote, end: str) -> list[str]:
@@ -53,7 +55,7 @@ def test_an_experiment_moves_from_machine_to_machine(shell: Shell, s3: str, tmp_
     spec = shell.spec(
         {
             "data": {"dataset": "arrays", "root": put_digits(s3, tmp_path), "validation_fraction": 0.1},
-            "training.epochs": 20,
+            "training.epochs": 80,
             "training.checkpoint_interval_s": 0.1,
             "search.variants": {"dtd": {}},
             "search.final_seeds": 1,
@@ -70,18 +72,18 @@ def test_an_experiment_moves_from_machine_to_machine(shell: Shell, s3: str, tmp_
 
     on("one")
     process = shell.start("run", spec)
-    # A student has left a checkpoint in the store; its process is killed, and later the whole session ended.
     shell.wait_until(lambda: any("dtd-" in name for name in in_store(place, ".pt")), process)
-    actors: list[int] = []
-    shell.wait_until(lambda: bool(actors.extend(descendants("DistillationTrainable", process.pid)) or actors), process)
-    os.kill(actors[0], signal.SIGKILL)
-    shell.wait_until(lambda: any(r.died for r in records_in(place).values()), process)
     on("another")
     status = shell.run("status", "tiny")
     assert "running" in status.stdout, status.stdout
     second = shell.run("run", spec)
     assert second.returncode == 2, second.stdout
     assert "already running on" in second.stdout
+    # A trial's process is killed, and soon the whole session ended.
+    actors: list[int] = []
+    shell.wait_until(lambda: bool(actors.extend(descendants("DistillationTrainable", process.pid)) or actors), process)
+    os.kill(actors[0], signal.SIGKILL)
+    shell.wait_until(lambda: "its process died" in journal_in(place), process)
     os.killpg(process.pid, signal.SIGINT)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130, output
