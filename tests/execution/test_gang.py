@@ -131,7 +131,7 @@ def trials(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trials]:
     ray.init(address="local", num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
     try:
         with serving_hub(2) as (name, hub):
-            made = Trials(hub, terms(ResourcesSpec(num_workers=2), name, folder), folder)
+            made = Trials(hub, terms(ResourcesSpec(num_workers=2), name, str(folder / "gangs")), folder)
             made.teach()
             yield made
             made.stop()
