@@ -20,23 +20,16 @@ from orchestrator.store.home import HOME_VARIABLE
 EXAMPLES = """
 Specs in, compared runs out: searches over knowledge-distillation hyperparameters.
 
-  orchestrator validate specs/quickstart.yaml     check a spec, every problem at once
-
-  orchestrator plan specs/quickstart.yaml         what it would run, and how much of it at once
-
-  orchestrator run specs/quickstart.yaml          run it, or continue it after an interruption
-
-  orchestrator results quickstart                 the comparison of its variants, again
-
-  orchestrator compare quickstart other           variants of several experiments, and how fair that is
-
-  orchestrator list                               every experiment so far, and how far it is
-
-  orchestrator submit SPEC --address URL          run it on a Ray cluster
-
-  orchestrator doctor                             what keeps this machine from running any
-
-  orchestrator ui                                 its runs in MLflow
+\b
+  orchestrator validate specs/quickstart.yaml   check a spec, tell every problem
+  orchestrator plan specs/quickstart.yaml       what it would run
+  orchestrator run specs/quickstart.yaml        run it, or continue it
+  orchestrator status quickstart --follow       how far it is, meanwhile
+  orchestrator results quickstart               its variants compared, again
+  orchestrator compare quickstart other         several experiments side by side
+  orchestrator ui                               its runs in MLflow
+  orchestrator submit SPEC --address URL        run it on a Ray cluster
+  orchestrator doctor                           what keeps it from running here
 """
 
 app = typer.Typer(
@@ -76,21 +69,21 @@ def options(
         os.environ[HOME_VARIABLE] = home
 
 
-app.command()(specs.validate)
-app.command()(specs.plan)
-app.command()(run.run)
-app.command()(submit.submit)
-app.command("results")(results.results)
-app.command()(compare.compare)
-app.command()(status.status)
-app.command()(logs.logs)
-app.command()(control.stop)
-app.command()(control.pause)
-app.command()(extend.extend)
-app.command("list")(results.list_experiments)
-app.command()(doctor.doctor)
-app.command()(ui.ui)
-app.command()(specs.schema)
+app.command(short_help="Check a spec and tell every problem at once.")(specs.validate)
+app.command(short_help="Show what a spec would run, and how long that may take.")(specs.plan)
+app.command(short_help="Run an experiment, or continue it; repeats nothing.")(run.run)
+app.command(short_help="Run an experiment on a Ray cluster, driver included.")(submit.submit)
+app.command("results", short_help="Show an experiment's trials and compare its variants.")(results.results)
+app.command(short_help="Compare experiments: specs, variants, and how fair it is.")(compare.compare)
+app.command(short_help="Tell how far an experiment is; --follow keeps telling.")(status.status)
+app.command(short_help="Print an experiment's log, or what ended a trial.")(logs.logs)
+app.command(short_help="End an experiment or some trials; results are kept.")(control.stop)
+app.command(short_help="Interrupt an experiment as Ctrl-C does; run continues it.")(control.pause)
+app.command(short_help="Add samples, final seeds, time or variants.")(extend.extend)
+app.command("list", short_help="List experiments, the latest first.")(results.list_experiments)
+app.command(short_help="Check what experiments need, and tell what to do.")(doctor.doctor)
+app.command(short_help="Open MLflow's pages on the home folder's store.")(ui.ui)
+app.command(short_help="Print the spec's JSON Schema, for editors.")(specs.schema)
 
 
 def main(arguments: list[str] | None = None) -> None:
