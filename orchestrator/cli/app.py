@@ -21,11 +21,11 @@ EXAMPLES = """
 Specs in, compared runs out: searches over knowledge-distillation hyperparameters.
 
 \b
-  orchestrator validate SPEC               check a spec, tell every problem at once
-  orchestrator plan SPEC                   what it would run, and how much of it at once
+  orchestrator validate SPEC               check it, tell every problem
+  orchestrator plan SPEC                   what it would run, and how much
   orchestrator run specs/quickstart.yaml   run it, or continue it
-  orchestrator status quickstart --follow  how far it is, from another terminal
-  orchestrator results quickstart          the comparison of its variants, again
+  orchestrator status quickstart --follow  how far it is, meanwhile
+  orchestrator results quickstart          its variants compared, again
   orchestrator compare quickstart other    several experiments side by side
   orchestrator ui                          its runs in MLflow
   orchestrator submit SPEC --address URL   run it on a Ray cluster
