@@ -37,7 +37,8 @@ student: {model: resnet8}
             "resources.colour",
             6,
             "unknown key",
-            "known: cpus_per_worker, gpus_per_worker, max_concurrent_trials, num_workers, placement, teacher_logits_gb",
+            "known: cpus_per_worker, custom_resources, gpus_per_worker, max_concurrent_trials, num_workers, placement, "
+            "share, teacher_logits_gb",
         ),
         # A section's form decides which keys it may have.
         (
