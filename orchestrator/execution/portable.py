@@ -18,7 +18,7 @@ from orchestrator.spec.base import environment_names
 from orchestrator.spec.experiment import ExperimentSpec
 from orchestrator.spec.model import TORCHVISION_WEIGHTS
 from orchestrator.spec.uris import is_uri
-from orchestrator.tracking.uris import redacted
+from orchestrator.tracking.uris import holds_password
 
 
 def needed_variables(spec: ExperimentSpec) -> list[str]:
@@ -52,18 +52,21 @@ def requirements() -> list[str]:
 def check_portable(spec: ExperimentSpec, source: str | None = None) -> None:
     """Refuse what means nothing on another machine, and secrets in plain text; raises `SpecError`."""
     problems = []
-    uri = spec.tracking.uri
-    if uri is not None:
-        if redacted(uri) != uri and not environment_names(uri):
+    warm_start = spec.search.warm_start
+    uris = {"tracking.uri": spec.tracking.uri, "search.warm_start.uri": warm_start.uri if warm_start else None}
+    for path, uri in uris.items():
+        if uri is None:
+            continue
+        if holds_password(uri):
             problems.append(
                 Problem(
-                    "tracking.uri",
+                    path,
                     "holds a password, which the package and the experiment's folder would show",
                     hint="write ${env:NAME} for it, and set that variable where the cluster runs",
                 )
             )
         if re.match(r"sqlite:///(?![/$])", uri):
-            problems.append(_here("tracking.uri", uri, "sqlite:////FOLDER/FILE, or a server"))
+            problems.append(_here(path, uri, "sqlite:////FOLDER/FILE, or a server"))
     plan = make_plan(spec)
     for root in dict.fromkeys(arm.variant.run.data.root for arm in plan.arms):
         if root is not None and not _is_rooted(root):

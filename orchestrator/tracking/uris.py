@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 
+_PARAMETER = re.compile(r"([?&]password=)([^&#]+)")
+"""How databases take a password besides."""
+
 
 def experiment_page(server: str, experiment_id: str) -> str:
     """The address of an experiment's runs on an MLflow server; its address without "/runs" opens on traces."""
@@ -13,7 +16,13 @@ def experiment_page(server: str, experiment_id: str) -> str:
 def redacted(uri: str) -> str:
     """The URI without a user and password."""
     scheme, separator, rest = uri.partition("://")
-    return f"{scheme}{separator}{rest.removeprefix(_credentials(uri))}"
+    return _PARAMETER.sub(r"\1***", f"{scheme}{separator}{rest.removeprefix(_credentials(uri))}")
+
+
+def holds_password(uri: str) -> bool:
+    """Whether a password stands in the URI itself, and not in a variable that it names as ${env:NAME}."""
+    given = re.sub(r"\$\{env:\w+\}", "", uri)
+    return re.search(":.*[^@]", _credentials(given)) is not None or _PARAMETER.search(given) is not None
 
 
 def _credentials(uri: str) -> str:

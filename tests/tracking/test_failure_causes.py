@@ -138,6 +138,10 @@ def test_what_may_pass_is_told_from_what_will_not(error, passes):
         ("https://host:5000/a@b", "https://host:5000/a@b"),
         ("postgresql+psycopg2://user:pa/ss@host:5432/db", "postgresql+psycopg2://host:5432/db"),
         ("mysql://user:p@ss@host/db", "mysql://host/db"),
+        (
+            "postgresql://host/db?user=me&password=pass&sslmode=require",
+            "postgresql://host/db?user=me&password=***&sslmode=require",
+        ),
         ("mlruns", "mlruns"),
     ],
 )
