@@ -66,14 +66,15 @@ def list_there(address: str, format: Format) -> int:
     """The last attempt at every experiment that was submitted to the cluster, the latest first."""
     from orchestrator.execution.jobs import Jobs
 
-    jobs = {job.experiment: job for job in Jobs(address).all()}
-    found = sorted(jobs.values(), key=lambda job: -(job.started or 0.0))
+    jobs = Jobs(address)
+    last = {job.experiment: job for job in jobs.all()}
+    found = sorted(last.values(), key=lambda job: -(job.started or 0.0))
     if format is Format.JSON:
         print(json.dumps([job.to_dict() for job in found], indent=2))
         return 0
     console = screen()
     if not found:
-        console.print(f"Nothing was submitted to {address}", soft_wrap=True, markup=False)
+        console.print(f"Nothing was submitted to {jobs.address}", soft_wrap=True, markup=False)
         return 0
     columns = ("experiment", "attempt", "state", "begun", "owner", "home")
     table = table_of(*columns, text=("state", "begun", "owner"), folded=("experiment", "home"))

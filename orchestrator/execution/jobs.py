@@ -10,6 +10,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,7 +22,7 @@ from orchestrator.execution.cluster import quiet_settings
 from orchestrator.execution.package import SPEC, Package
 from orchestrator.registry import nearest
 from orchestrator.spec.experiment import ExperimentSpec
-from orchestrator.tracking.uris import redacted
+from orchestrator.tracking.uris import redacted, without_secrets
 
 EXPERIMENT, ATTEMPT = "orchestrator.experiment", "orchestrator.attempt"
 HOME, PYTHON, OWNER = "orchestrator.home", "orchestrator.python", "orchestrator.owner"
@@ -110,16 +111,18 @@ class Jobs:
     def __init__(self, address: str) -> None:
         if not re.match(r"https?://.", address):
             raise UsageError(
-                f"--address {address!r} is not the URL of a Ray cluster's dashboard",
+                f"--address {redacted(address)!r} is not the URL of a Ray cluster's dashboard",
                 hint="such as http://10.0.0.1:8265; `run --address HOST:PORT` joins Ray itself",
             )
-        self.address = address.rstrip("/")
+        self._given = address.rstrip("/")
+        self.address = redacted(self._given)
+        """As it may be shown."""
         quiet_settings()
-        self._client = _asked(address, lambda: _client(address))
+        self._client = _asked(self._given, lambda: _client(address))
 
     def all(self) -> list[Job]:
         """Every attempt at every experiment, oldest first."""
-        found = _asked(self.address, self._client.list_jobs)
+        found = _asked(self._given, self._client.list_jobs)
         jobs = [_job(details) for details in found if EXPERIMENT in (details.metadata or {})]
         return sorted(jobs, key=lambda job: (job.started or 0.0, job.attempt))
 
@@ -144,7 +147,7 @@ class Jobs:
 
     def get(self, job_id: str) -> Job:
         """The job as it is now."""
-        return _job(_asked(self.address, lambda: self._client.get_job_info(job_id)))
+        return _job(_asked(self._given, lambda: self._client.get_job_info(job_id)))
 
     def submit(
         self,
@@ -177,7 +180,7 @@ class Jobs:
 
     def stop(self, job: Job) -> Job:
         """Have a driver save its trials and end; returns when it has."""
-        _asked(self.address, lambda: self._client.stop_job(job.id))
+        _asked(self._given, lambda: self._client.stop_job(job.id))
         end = time.monotonic() + STOP_S + TIMEOUT_S
         while not (now := self.get(job.id)).is_over:
             if time.monotonic() > end:
@@ -187,7 +190,7 @@ class Jobs:
 
     def log(self, job: Job) -> str:
         """What the driver has printed so far."""
-        return _output(_asked(self.address, lambda: self._client.get_job_logs(job.id)), job)
+        return _output(_asked(self._given, lambda: self._client.get_job_logs(job.id)), job)
 
     def follow(self, job: Job, show: Callable[[str], None], note: Callable[[str], None]) -> Job:
         """Give what the driver prints to `show` until it has ended; returns how.
@@ -235,9 +238,11 @@ class Jobs:
                 time.sleep(POLL_S / 4)
             text = self.log(job)
         except BaseException:
-            self._client.stop_job(job_id)
+            # Where even that is lost, what went wrong first is what is told.
+            with suppress(OrchestratorError):
+                _asked(self._given, lambda: self._client.stop_job(job_id))
             raise
-        _asked(self.address, lambda: self._client.delete_job(job_id))
+        _asked(self._given, lambda: self._client.delete_job(job_id))
         if job.code is None:
             raise OrchestratorError(f"`orchestrator {words[0]}` did not run on the cluster: {job.message}")
         return job.code, text
@@ -251,7 +256,7 @@ class Jobs:
             "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
             OWNER_VARIABLE: owner(),
             COMMIT_VARIABLE: git_commit(),
-            AGAIN_VARIABLE: f"orchestrator submit SPEC --address {redacted(self.address)}",
+            AGAIN_VARIABLE: f"orchestrator submit SPEC --address {self.address}",
         }
         with tempfile.TemporaryDirectory(prefix="orchestrator-") as folder:
             archive = Path(folder) / "package.zip"
@@ -260,7 +265,7 @@ class Jobs:
             if pip:
                 environment |= {"pip": list(pip), "config": {"setup_timeout_seconds": 3600}}
             _asked(
-                self.address,
+                self._given,
                 lambda: self._client.submit_job(
                     entrypoint=entrypoint,
                     submission_id=job_id,
@@ -298,31 +303,35 @@ def _asked(address: str, ask: Callable[[], Any]) -> Any:
     """What the cluster answers; its errors as ours."""
     from ray.exceptions import AuthenticationError
 
+    shown = redacted(address)
+
+    def first(error: Exception) -> str:
+        return without_secrets(first_line(error), address)
+
     try:
         return ask()
     except AuthenticationError as error:
         raise OrchestratorError(
-            f"{address} does not let us in: {first_line(error)}",
+            f"{shown} does not let us in: {first(error)}",
             hint="set RAY_AUTH_TOKEN_PATH to the file that holds the cluster's token",
         ) from None
     except OSError as error:
         # Those of the HTTP library are among them.
         raise LostError(
-            f"{address} does not answer: {first_line(error)}", hint="is it the address of the cluster's dashboard?"
+            f"{shown} does not answer: {first(error)}", hint="is it the address of the cluster's dashboard?"
         ) from None
     except (RuntimeError, ValueError) as error:
-        text = first_line(error)
         status = re.search(r"status code (\d+): (.*)", str(error), re.DOTALL)
         if status is None:
-            raise OrchestratorError(f"{address}: {text}") from None
+            raise OrchestratorError(f"{shown}: {first(error)}") from None
         told = (status[2].strip().splitlines() or [""])[-1]
         if int(status[1]) == 404:
             raise OrchestratorError(
-                f"{address} no longer knows the job: {told}",
+                f"{shown} no longer knows the job: {told}",
                 hint="a cluster that was started anew forgets its jobs; submit again, and the experiment goes on",
             ) from None
         kind = LostError if int(status[1]) in (502, 503, 504) or "agent" in told.lower() else OrchestratorError
-        raise kind(f"{address} refuses with status {status[1]}: {told}") from None
+        raise kind(f"{shown} refuses with status {status[1]}: {told}") from None
 
 
 def _line(python: str, words: Sequence[str], home: str) -> str:

@@ -180,3 +180,14 @@ def test_addresses_that_are_no_dashboard(server: Server) -> None:
     server.close()
     with pytest.raises(OrchestratorError, match="does not answer"):
         Jobs(server.address)
+
+
+def test_a_password_in_the_address_is_shown_nowhere(server: Server) -> None:
+    given = server.address.replace("http://", "http://me:hunter2@")
+    jobs = Jobs(given)
+    assert jobs.address == server.address
+    server.close()
+    for ask in (jobs.all, lambda: Jobs(given)):
+        with pytest.raises(OrchestratorError) as caught:
+            ask()
+        assert "hunter2" not in str(caught.value)
