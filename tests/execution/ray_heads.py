@@ -42,14 +42,7 @@ def ray_head(dashboard: int | None = None, variables: Mapping[str, str] | None =
     log = Path(f"{folder}.log")
     with log.open("w") as output:
         process = subprocess.Popen(
-            [
-                str(python.with_name("ray")),
-                "start",
-                *arguments,
-                '--resources={"lab": 1}',
-                "--disable-usage-stats",
-                "--block",
-            ],
+            [str(python.with_name("ray")), "start", *arguments, "--disable-usage-stats", "--block"],
             env={
                 **os.environ,
                 "PATH": f"{python.parent}:{os.environ['PATH']}",
