@@ -6,6 +6,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -67,6 +68,7 @@ def examine_nodes(
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     mark = home.path / f".nodes-{uuid.uuid4().hex[:8]}"
+    made = [folder for folder in mark.parents if not folder.exists()]
     if home.remote:
         home.remote.write(mark, b"")
     else:
@@ -86,13 +88,18 @@ def examine_nodes(
             check()
             _, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=0.5)
         findings = []
+        late = f"has not answered within {PATIENCE_S:.0f} s"
         for answer, name in tasks.items():
-            findings += of_node(_late() if answer in waiting else _answer(answer), name)
+            findings += of_node(_silent(late) if answer in waiting else _answer(answer), name)
     finally:
         if home.remote:
             home.remote.remove(mark)
         else:
             mark.unlink(missing_ok=True)
+        for folder in made:
+            # Something else may have come to need it.
+            with suppress(OSError):
+                folder.rmdir()
     return findings
 
 
@@ -105,18 +112,20 @@ def _examine_node(request: Request) -> list[Finding]:
 
 def _answer(answer: Any) -> list[Finding]:
     import ray
-    from ray.exceptions import RayError
+    from ray.exceptions import RayError, RayTaskError, RuntimeEnvSetupError
 
     try:
         return list(ray.get(answer))
-    except RayError as error:
+    except (RayTaskError, RuntimeEnvSetupError) as error:
         lines = [line for line in str(error).strip().splitlines() if "Error" in line] or [first_line(error)]
         advice = "install this package on the node, or use `orchestrator submit`, which sends it"
         return [Finding("package", State.BROKEN, lines[-1].strip(), advice)]
+    except RayError as error:
+        # The node or the process on it has gone.
+        return _silent(first_line(error))
 
 
-def _late() -> list[Finding]:
-    found = f"has not answered within {PATIENCE_S:.0f} s"
+def _silent(found: str) -> list[Finding]:
     return [Finding("node", State.BROKEN, found, "look at its load, and at Ray's log on it")]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import DataError
-from orchestrator.execution import checks
+from orchestrator.execution import checks, preflight
 from orchestrator.execution.checks import DataPlace, Finding, Request, State, examine, versions
 from orchestrator.execution.preflight import PreflightError
 from orchestrator.store.home import Home
@@ -150,6 +150,17 @@ def test_one_check_that_stumbles_hides_no_other() -> None:
 
     assert checks.guarded("a", stumble) == [Finding("a", State.BROKEN, "ZeroDivisionError: by chance")]
     assert checks.guarded("b", refuse) == [Finding("b", State.BROKEN, "not there", "put it there")]
+
+
+def test_a_node_that_has_gone_is_not_said_to_lack_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray.exceptions import NodeDiedError
+
+    def gone(answer: Any) -> None:
+        raise NodeDiedError("the node has gone")
+
+    monkeypatch.setattr("ray.get", gone)
+    (finding,) = preflight._answer(None)
+    assert (finding.check, finding.state, finding.found) == ("node", State.BROKEN, "the node has gone")
 
 
 def test_a_cluster_that_cannot_run_it_is_told_as_a_table() -> None:
