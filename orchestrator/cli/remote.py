@@ -12,11 +12,22 @@ from rich.markup import escape
 from orchestrator.cli.options import Format
 from orchestrator.cli.tables import table_of
 from orchestrator.cli.terminal import screen
+from orchestrator.errors import UsageError
 from orchestrator.spec import ExperimentSpec
 from orchestrator.spec.loading import to_yaml
+from orchestrator.spec.uris import is_uri, refuse_secrets
 
 if TYPE_CHECKING:
     from orchestrator.execution.jobs import Jobs
+
+
+def home_there(home: str) -> str:
+    """A folder on the cluster, where what is relative to this one's means nothing, or a URI."""
+    if is_uri(home):
+        refuse_secrets(home, "--home")
+    elif not home.startswith(("/", "~")):
+        raise UsageError(f"--home {home!r} is a folder on the cluster, whose path must begin with / or ~")
+    return home
 
 
 def run_there(address: str, words: Sequence[str], spec: ExperimentSpec | None = None, home: str | None = None) -> int:
@@ -30,7 +41,7 @@ def run_there(address: str, words: Sequence[str], spec: ExperimentSpec | None = 
     earlier = jobs.all()
     # What was good for the last experiment is for this.
     python = earlier[-1].python if earlier else "python"
-    return _run(jobs, words, python, home, spec)
+    return _run(jobs, words, python, _folder(home), spec)
 
 
 def ask_there(address: str, command: str, name: str | None, more: Sequence[str] = (), home: str | None = None) -> int:
@@ -42,7 +53,7 @@ def ask_there(address: str, command: str, name: str | None, more: Sequence[str] 
 
     jobs = Jobs(address)
     job = jobs.find(name)
-    return _run(jobs, [command, job.experiment, *more], job.python, home or job.home)
+    return _run(jobs, [command, job.experiment, *more], job.python, _folder(home) or job.home)
 
 
 def status_there(address: str, name: str | None, format: Format, home: str | None = None) -> int:
@@ -52,7 +63,7 @@ def status_there(address: str, name: str | None, format: Format, home: str | Non
     jobs = Jobs(address)
     job = jobs.find(name)
     words = ["status", job.experiment, "--format", format]
-    code, text = _answer(jobs, words, job.python, home or job.home)
+    code, text = _answer(jobs, words, job.python, _folder(home) or job.home)
     if format is Format.JSON:
         # Before its first trial there is nothing but the job.
         print(json.dumps({**(json.loads(text) if code == 0 else {}), "job": job.to_dict()}, indent=2))
@@ -112,6 +123,10 @@ def pause_there(address: str, name: str | None) -> int:
         ended = jobs.stop(job)
     print(f"Attempt {job.attempt} of {job.experiment} has {ended.ending}; submit its spec again to continue it")
     return 0
+
+
+def _folder(home: str | None) -> str | None:
+    return None if home is None else home_there(home)
 
 
 def _run(jobs: Jobs, words: Sequence[str], python: str, home: str | None, spec: ExperimentSpec | None = None) -> int:

@@ -10,11 +10,11 @@ import typer
 from rich.console import Console
 
 from orchestrator.cli.options import SetOption, SpecArgument
+from orchestrator.cli.remote import home_there
 from orchestrator.cli.terminal import screen
-from orchestrator.errors import UsageError
+from orchestrator.environment import owner
 from orchestrator.spec import load_spec
 from orchestrator.spec.loading import to_yaml
-from orchestrator.spec.uris import is_uri, refuse_secrets
 
 if TYPE_CHECKING:
     from orchestrator.execution.jobs import Job, Jobs
@@ -50,10 +50,7 @@ def submit(
     that has ended, however it did, another one continues where it was.
     """
     checked = load_spec(spec, set)
-    if home is not None and is_uri(home):
-        refuse_secrets(home, "--home")
-    elif home is not None and not home.startswith(("/", "~")):
-        raise UsageError(f"--home {home!r} is a folder on the cluster, whose path must begin with / or ~")
+    place = None if home is None else home_there(home)
     from orchestrator.execution.jobs import Jobs
     from orchestrator.execution.package import build_package
     from orchestrator.execution.portable import check_portable, needed_plugins, needed_variables, requirements
@@ -62,7 +59,7 @@ def submit(
     console = screen()
     package = build_package(to_yaml(checked.model_dump(exclude_unset=True)))
     jobs = Jobs(address)
-    job, is_new = jobs.submit(checked, package, home, python, requirements() if pip else ())
+    job, is_new = jobs.submit(checked, package, place, python, requirements() if pip else ())
     console.print(f"[bold]{checked.name}[/] ({checked.id})")
     if is_new:
         lines = [f"Sent: {package}"]
@@ -75,8 +72,10 @@ def submit(
         lines.append(f"Attempt {job.attempt} is job {job.id}; its home there: {job.home}")
     else:
         lines = [f"Attempt {job.attempt} is {job.state} already as job {job.id}, and nothing was sent"]
-        if home not in (None, job.home):
-            lines.append(f"Its home there is {job.home}, not {home}")
+        if job.owner not in ("", owner()):
+            lines.append(f"It is {job.owner}'s")
+        if place not in (None, job.home):
+            lines.append(f"Its home there is {job.home}, not {place}")
     for line in lines:
         console.print(line, soft_wrap=True, markup=False)
     if follow or wait:
