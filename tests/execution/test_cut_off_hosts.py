@@ -28,14 +28,20 @@ def ip(*words: str) -> None:
 
 
 def namespaces_work() -> bool:
+    """Whether hosts can be made here: namespaces, and what joins them."""
     if shutil.which("ip") is None:
         return False
-    name = f"probe{os.getpid()}"
+    name = f"p{os.getpid()}"
     try:
         ip("netns", "add", name)
-        ip("netns", "del", name)
+        ip("link", "add", f"b{name}", "type", "bridge")
+        ip("link", "add", f"v{name}", "type", "veth", "peer", "name", "eth0", "netns", name)
+        ip("link", "set", f"v{name}", "master", f"b{name}", "up")
     except (subprocess.SubprocessError, OSError):
         return False
+    finally:
+        for words in (("link", "del", f"v{name}"), ("link", "del", f"b{name}"), ("netns", "del", name)):
+            subprocess.run(["ip", *words], capture_output=True)
     return True
 
 
