@@ -61,7 +61,8 @@ ClusterOption = Annotated[
     typer.Option(
         "--address",
         metavar="URL",
-        help="Of experiments that were submitted to this Ray cluster: its dashboard, such as http://10.0.0.1:8265.",
+        help="Of experiments that were submitted to this Ray cluster: its dashboard, such as http://10.0.0.1:8265; "
+        "--home is a folder there.",
         show_default=False,
     ),
 ]
