@@ -58,7 +58,8 @@ class WarmStartSpec(Section):
         if (self.experiment is None) == (self.mlflow is None):
             raise broken_rule("experiment", "give either experiment or mlflow", self.experiment)
         if self.uri is not None and self.mlflow is None:
-            raise broken_rule("uri", "is where an experiment under mlflow is: give that, or remove it", self.uri)
+            # Without the URI, which may hold a password.
+            raise broken_rule("uri", "is where an experiment under mlflow is: give that, or remove it", None)
         return self
 
     @property
