@@ -9,7 +9,11 @@ from orchestrator.errors import UsageError
 
 
 def test_a_home_folder_there_begins_at_its_root_or_with_its_user() -> None:
-    assert [home_there(path) for path in ("/shared/home", "~/home")] == ["/shared/home", "~/home"]
-    for path in ("home", "./home", "s3://bucket/home"):
+    assert [home_there(path) for path in ("/shared/home", "~/home", "s3://bucket")] == [
+        "/shared/home",
+        "~/home",
+        "s3://bucket",
+    ]
+    for path in ("home", "./home"):
         with pytest.raises(UsageError, match="must begin with / or ~"):
             home_there(path)
