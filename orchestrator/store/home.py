@@ -280,12 +280,13 @@ class ExperimentFolder:
         """Time of all sessions so far, each up to the last event that it wrote of its trials.
 
         A session may be interrupted, or have only MLflow to catch up, before it runs any: then it has but "tracked".
+        An experiment is extended between two sessions.
         """
         spent, last = 0.0, None
         for event in self.journal.read():
             if event["event"] == "session":
                 last = event["started"]
-            elif event["event"] != "tracked" and last is not None:
+            elif event["event"] not in ("tracked", "extended") and last is not None:
                 spent, last = spent + event["at"] - last, event["at"]
         return spent
 

@@ -269,6 +269,10 @@ def test_the_time_of_all_sessions_is_summed_up(home: Home, spec: ExperimentSpec,
     clock[0] = 90_000.0
     folder.journal.append({"event": "tracked"})
     assert folder.seconds() == 15
+    # Nor the time until somebody extends it.
+    clock[0] = 95_000.0
+    folder.journal.append({"event": "extended"})
+    assert folder.seconds() == 15
 
 
 @pytest.fixture
