@@ -83,12 +83,14 @@ def _run(
 
         tracking_uri(checked, home)
     home.create()
-    placed = place(checked, home)
-    if resume and not placed.folder.journal.path.exists():
-        raise UsageError(f"there is nothing to continue: {checked.id} never ran in {home}")
     if fresh:
+        # Its journal is not read: it may be what is damaged.
         home.experiment(checked).set_aside()
         placed = Placed(home.own(checked), checked)
+    else:
+        placed = place(checked, home)
+    if resume and not placed.folder.journal.path.exists():
+        raise UsageError(f"there is nothing to continue: {checked.id} never ran in {home}")
     checked, folder = placed.spec, placed.folder
     started = time.monotonic()
     with screen_of_our_own(folder.log) as screen:

@@ -14,6 +14,7 @@ from experiments_on_disk import SPEC, failed, plan_of, search, store_teacher, wh
 
 from orchestrator.analysis.results import Results
 from orchestrator.cli import main
+from orchestrator.errors import CheckpointError
 from orchestrator.search.trials import Record
 from orchestrator.store.home import Home
 
@@ -67,6 +68,17 @@ def test_a_run_whose_trials_all_failed_says_how_to_go_on(run: Any) -> None:
     # The words that were typed, not the folder's copy of the spec.
     home = Path("home").absolute()
     assert f"change the spec, or start over with: orchestrator run tiny.yaml --home {home} --fresh\n" in out
+
+
+def test_a_damaged_journal_can_be_set_aside(run: Any) -> None:
+    plan = plan_of()
+    folder = write(Home("home"), plan, whole(plan))
+    folder.journal.path.write_bytes(b"no event\n")
+    with pytest.raises(CheckpointError):
+        folder.records()
+    assert run(whole(plan), words=("--fresh",))[0] == 0
+    assert len(list(folder.path.parent.glob(f"{folder.id}.before-*"))) == 1
+    assert len(folder.records()) == len(whole(plan))
 
 
 def test_how_to_go_on_names_the_cluster_that_was_joined(run: Any) -> None:
