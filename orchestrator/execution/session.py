@@ -282,6 +282,8 @@ class Session:
         if self._writes and self.training.epoch > self._saved_epoch:
             self._require_claim()
             begin = time.monotonic()
+            # After a power cut the epochs of a checkpoint must not be missing in the logs.
+            self.folder.sync_logs()
             save_checkpoint(self.folder.checkpoints, self.training.state())
             self._saved_epoch = self.training.epoch
             self._saved_at = time.monotonic()
@@ -300,6 +302,7 @@ class Session:
             bounds = self.training.criterion.temperature.bounds
             self.folder.add_temperatures(self.training.epoch, self.training.temperatures, bounds)
         if self.training.done:
+            self.folder.sync_logs()
             self._describe()
             return
         interval = min(self.run.training.checkpoint_interval_s, WORTH * self._saving_s)

@@ -476,6 +476,11 @@ class TrialFolder:
         taken.rename(self.checkpoints)
         _to_disk(self.path)
 
+    def sync_logs(self) -> None:
+        """Wait until what was logged is on disk, as what tells that these epochs are done will be."""
+        for log in self._logs:
+            log.sync()
+
     def rewind(self, epoch: int) -> None:
         """Forget what was logged after this epoch, before training goes on from its checkpoint."""
         for log in self._logs:
@@ -496,6 +501,10 @@ class EpochLog:
     def add(self, entry: Mapping[str, Any]) -> None:
         with self._path.open("a") as file:
             file.write(json.dumps(entry) + "\n")
+
+    def sync(self) -> None:
+        if self._path.exists():
+            _to_disk(self._path)
 
     def rewind(self, epoch: int) -> None:
         if self._path.exists():

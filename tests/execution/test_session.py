@@ -17,6 +17,7 @@ from orchestrator.execution.session import WORTH, Cache, Session
 from orchestrator.models import parameter_count
 from orchestrator.search.plan import make_plan
 from orchestrator.search.trials import Phase
+from orchestrator.store.home import TrialFolder
 from orchestrator.training import evaluate, load_latest, load_weights, save_weights
 
 SPEC = {
@@ -96,6 +97,13 @@ def test_each_epoch_is_reported_and_on_disk_once(tmp_path, teacher):
     for entry in reported:
         assert expected | {names.ADJUSTMENT_WRONG} <= set(entry)
         assert set(entry) - {"epoch"} <= names.METRICS
+
+
+def test_the_epochs_of_a_checkpoint_are_on_disk_before_it(tmp_path, teacher, monkeypatch):
+    synced = []
+    monkeypatch.setattr(TrialFolder, "sync_logs", lambda folder: synced.append(len(folder.metrics())))
+    finish(Session(job(tmp_path, teacher=teacher), Cache()))
+    assert synced == [1, 2, 3, 4]
 
 
 @pytest.fixture
