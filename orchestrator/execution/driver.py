@@ -140,9 +140,12 @@ class Driver:
         return None
 
     def _has_got_there(self, record: Record) -> bool:
-        """Whether a trial was at its rung already, and only the journal does not know; then it waits there."""
+        """Whether a trial was at its rung already, and only the journal does not know; then it waits there.
+
+        Without a checkpoint of that epoch it trains it again: others may go on from there.
+        """
         rung, history = self.agenda.next_rung(record), self.history(record.trial)
-        if rung is None or len(history) < rung:
+        if rung is None or len(history) < rung or not self.folder.trial(record.trial.id).is_saved:
             return False
         metrics = {name: value for name, value in history[rung - 1].items() if name != "epoch"}
         record.epochs, record.metrics = rung, metrics

@@ -476,6 +476,13 @@ class TrialFolder:
         taken.rename(self.checkpoints)
         _to_disk(self.path)
 
+    @property
+    def is_saved(self) -> bool:
+        """Whether there is a checkpoint of the last epoch that was logged: it is written after its metrics."""
+        saved = [path.stat().st_mtime_ns for path in self.checkpoints.glob("checkpoint-*.pt")]
+        logged = self._logs[0].written_at
+        return bool(saved) and logged is not None and max(saved) >= logged
+
     def sync_logs(self) -> None:
         """Wait until what was logged is on disk, as what tells that these epochs are done will be."""
         for log in self._logs:
@@ -506,10 +513,17 @@ class EpochLog:
         if self._path.exists():
             _to_disk(self._path)
 
+    @property
+    def written_at(self) -> int | None:
+        """When it was last written to, in nanoseconds; None where there is none."""
+        return self._path.stat().st_mtime_ns if self._path.exists() else None
+
     def rewind(self, epoch: int) -> None:
         if self._path.exists():
-            kept = [entry for entry in self.read() if entry["epoch"] <= epoch]
-            write_atomically(self._path, "".join(json.dumps(entry) + "\n" for entry in kept))
+            kept = "".join(json.dumps(entry) + "\n" for entry in self.read() if entry["epoch"] <= epoch)
+            # What stays as it is keeps its time, too.
+            if kept != self._path.read_text():
+                write_atomically(self._path, kept)
 
 
 def _to_disk(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -228,10 +229,26 @@ def test_a_trial_that_was_at_its_rung_when_the_driver_was_killed_waits_there(tmp
     assert start(driver, "a") == "alone-000"
     driver.folder.trial("alone-000").path.mkdir(parents=True)
     driver.folder.trial("alone-000").add_metrics(1, {"val/acc1": 33.0, "time/epoch_s": 1.0})
+    driver.folder.trial("alone-000").checkpoints.mkdir()
+    (driver.folder.trial("alone-000").checkpoints / "checkpoint-00000001.pt").touch()
     again = bracket_driver(tmp_path)
     assert start(again, "b") == "alone-001"
     record = records(again)["alone-000"]
     assert (record.status, record.epochs, record.rungs) == (Status.PAUSED, 1, [33.0])
+
+
+def test_a_trial_that_was_killed_before_the_checkpoint_of_its_rung_trains_that_epoch_again(tmp_path: Path) -> None:
+    driver = bracket_driver(tmp_path)
+    assert start(driver, "a") == "alone-000"
+    folder = driver.folder.trial("alone-000")
+    folder.checkpoints.mkdir(parents=True)
+    earlier = folder.checkpoints / "checkpoint-00000001.pt"
+    earlier.touch()
+    os.utime(earlier, (1000, 1000))
+    folder.add_metrics(1, {"val/acc1": 33.0, "time/epoch_s": 1.0})
+    again = bracket_driver(tmp_path)
+    assert start(again, "b") == "alone-000"
+    assert records(again)["alone-000"].rungs == []
 
 
 def test_what_is_decided_of_logits_is_written_once_and_kept_to(tmp_path: Path) -> None:
