@@ -61,6 +61,8 @@ def extend(
     )
     if advice := after.advice():
         print(f"  {advice}")
+    elif left:
+        print("  but none of them can run: the budget is spent, or what they need has failed")
     return 0
 
 

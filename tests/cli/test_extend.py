@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,15 @@ def test_time_is_added_to_what_there_was(run: Any, home: Home, tmp_path: Path, g
     first = tmp_path / "first.yaml"
     first.write_text(yaml.safe_dump({**SPEC, "budget": {"time_s": 1800}}))
     assert f"budget.time_s 1800 -> {seconds:g}" in run("plan", first)[1]
+
+
+def test_more_samples_than_the_time_allows_are_told(run: Any, home: Home) -> None:
+    _, folder = finish(home, budget__time_s=1)
+    folder.journal.append({"event": "session", "started": time.time() - 60})
+    folder.journal.append({"event": "logits", "decided": {}})
+    code, out = run("extend", "tiny", "--num-samples", "+3")
+    assert code == 0
+    assert "none of them can run: the budget is spent" in out
 
 
 @pytest.mark.parametrize(
