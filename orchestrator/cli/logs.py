@@ -105,4 +105,5 @@ def _print_trial(experiment: Experiment, id: str, follow: bool) -> None:
     why = (record.reason or "").removeprefix(f"{record.status} ")
     print(f"{record.status}{f': {why}' if why else ''}")
     if folder.error.exists():
-        print(f"\n{folder.error.read_text()}", end="")
+        before = "an earlier attempt failed:\n" if record.status.has_result else ""
+        print(f"\n{before}{folder.error.read_text()}", end="")

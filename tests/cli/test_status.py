@@ -208,6 +208,14 @@ def test_a_trials_log_has_its_epochs_and_why_it_failed(run: Any, home: Home) -> 
         "",
         "Traceback: ...",
     ]
+    # Tried again, it has ended well.
+    folder.journal.append(ended(search(plan, "kd", 0, val_acc1=20.0)))
+    assert run("logs", "--trial", "kd-000")[1].splitlines()[3:] == [
+        "finished",
+        "",
+        "an earlier attempt failed:",
+        "Traceback: ...",
+    ]
     code, out = run("logs", "--trial", "kd-00")
     assert code == 2
     assert "did you mean 'kd-000'?" in out
