@@ -41,8 +41,7 @@ class PlainView(View):
         super().on_plan(plan, records, concurrency)
         for text in self.found:
             self._line(text)
-        kept = sum(record.status.ended for record in records.values())
-        again = f", {kept} of them ended before" if kept else ""
+        again = f", {self.ended} of them ended before" if self.ended else ""
         self._line(f"{self.total} trials{again}, {concurrency} at once")
 
     def on_start(self, record: Record) -> None:

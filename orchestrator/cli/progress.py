@@ -22,6 +22,7 @@ from orchestrator.analysis.results import Results
 from orchestrator.execution.watcher import Watcher
 from orchestrator.search.plan import Plan
 from orchestrator.search.trials import Phase, Record, Status
+from orchestrator.search.winners import outdated
 from orchestrator.store.home import Home
 
 ROWS = 20
@@ -63,6 +64,8 @@ class View(Watcher):
         self._open: dict[str, Record] = {}
         """Those that have not ended; with what follows, a view costs the same however many have."""
         self._ended: Counter[Status] = Counter()
+        self._outdated = 0
+        """Of these, final runs of configurations that are not the best any more."""
         self._epochs_ended = 0
         """Epochs of the students that have ended, of those that were cut short all."""
         self.concurrency = 1
@@ -93,6 +96,7 @@ class View(Watcher):
         self._open, self._ended, self._epochs_ended = {}, Counter(), 0
         for record in records.values():
             self._count(record)
+        self._count_outdated()
         self._seen = {key: record.epochs for key, record in records.items()}
 
     def on_start(self, record: Record) -> None:
@@ -126,6 +130,7 @@ class View(Watcher):
         self.loading, self._heard = False, True
         self.records[record.trial.id] = record
         self._count(record)
+        self._count_outdated()
 
     def on_interrupt(self) -> None:
         self.interrupted = True
@@ -160,8 +165,8 @@ class View(Watcher):
 
     @property
     def ended(self) -> int:
-        """Trials that have ended, in this session or before."""
-        return self._ended.total()
+        """Trials that have ended, in this session or before, of those that `total` counts."""
+        return self._ended.total() - self._outdated
 
     @property
     def total(self) -> int:
@@ -214,6 +219,11 @@ class View(Watcher):
         if self.plan is not None and record.trial.phase is not Phase.TEACHER:
             self._epochs_ended += self.plan.by_name[record.trial.variant].max_epochs
 
+    def _count_outdated(self) -> None:
+        if self.plan is not None:
+            past = outdated(self.records, self.plan.spec.search)
+            self._outdated = sum(self.records[id].status.ended for id in past)
+
     def _find_teachers(self, plan: Plan) -> None:
         self.plan = plan.finding(self.records, self.home.has_teacher)
         only = len(plan.teachers) == 1
@@ -243,9 +253,10 @@ class Drawing(View):
 
     def _variants(self) -> RenderableType:
         """What stopped trials, and the comparison so far; made anew when a trial has ended."""
-        if self._compared is None or self._compared[0] != self.ended:
+        ended = self._ended.total()
+        if self._compared is None or self._compared[0] != ended:
             why = (Text(line, style="dim") for line in stops(self.records.values()))
-            self._compared = self.ended, Group(*why, self._compare())
+            self._compared = ended, Group(*why, self._compare())
         return self._compared[1]
 
     def _compare(self) -> Table:

@@ -190,6 +190,22 @@ def test_trials_of_earlier_sessions_and_interrupted_ones_are_counted_once(home: 
     assert plain.counts() == f"3/{total} trials, 1 running, 1 failed"
 
 
+def test_final_runs_of_an_earlier_best_are_not_counted(home: Home, plain: PlainView) -> None:
+    plan = plan_of()
+    first, second = search(plan, "kd", 0, val_acc1=50.0), search(plan, "kd", 1, val_acc1=60.0)
+    records = [record for record in whole(plan, with_teacher=False) if record.trial.variant == "alone"]
+    for seed in range(3):
+        trial = plan.final_trial(plan.by_name["kd"], seed, first.trial.params, repeats=first.trial)
+        records.append(Record(trial, Status.FINISHED, {"test/acc1": 80.0}, epochs=5))
+    records.append(first)
+    store_teacher(home, plan)
+    plain.on_plan(plan, {record.trial.id: record for record in records}, 2)
+    assert plain.ended == 9
+    plain.on_start(running(second))
+    plain.on_end(second)
+    assert plain.counts().startswith(f"7/{ALONE_TOTAL} trials")
+
+
 def test_of_very_many_running_trials_the_first_are_shown(home: Home) -> None:
     plan = plan_of(search__num_samples=ROWS)
     view = live(home)
