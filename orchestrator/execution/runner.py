@@ -101,7 +101,7 @@ def run_experiment(
             interrupt.check()
             driver = _driver(plan, home, folder, tracker, watcher, records, described, told)
             driver.reconcile()
-            if folder.was_stopped():
+            if left and folder.was_stopped():
                 watcher.on_stage("it was stopped by `orchestrator stop`, and goes on now")
             if left:
                 watcher.on_stage("starting Ray" if address is None else f"joining Ray at {address}")
