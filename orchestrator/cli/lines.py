@@ -102,7 +102,7 @@ class JsonView(View):
     def on_start(self, record: Record) -> None:
         super().on_start(record)
         trial = record.trial
-        self.tell("start", **self._about(record), seed=trial.seed, params=dict(trial.params))
+        self.tell("start", **self._about(record), seed=trial.seed, params=dict(record.params))
 
     def on_epoch(self, record: Record) -> None:
         super().on_epoch(record)
