@@ -94,7 +94,7 @@ def _larger(option: str, given: str, old: float | None, *, count: bool) -> float
         raise UsageError(f"{option}: the experiment has no budget.time_s, so that its time is not limited")
     value = float(match[2]) * UNITS[match[3]] + (old if match[1] else 0)
     if value <= old:
-        raise UsageError(f"{option} {given!r}: is to be more than what it has, {old:g}")
+        raise UsageError(f"{option} {given!r}: is to be more than what it has, {old:.10g}")
     return int(value) if count else value
 
 

@@ -90,7 +90,9 @@ def _run(
     else:
         placed = place(checked, home)
     if resume and not placed.folder.journal.path.exists():
-        raise UsageError(f"there is nothing to continue: {checked.id} never ran in {home}")
+        raise UsageError(
+            f"there is nothing to continue: {checked.id} never ran in {home}", hint="; ".join(placed.notes) or None
+        )
     checked, folder = placed.spec, placed.folder
     started = time.monotonic()
     with screen_of_our_own(folder.log) as screen:

@@ -28,7 +28,11 @@ class Change:
     new: Any
 
     def __str__(self) -> str:
-        return f"{self.path} is new" if self.path.startswith(VARIANT) else f"{self.path} {self.old:g} -> {self.new:g}"
+        return (
+            f"{self.path} is new"
+            if self.path.startswith(VARIANT)
+            else f"{self.path} {self.old:.10g} -> {self.new:.10g}"
+        )
 
 
 @dataclass(frozen=True)
