@@ -351,8 +351,10 @@ class ExperimentFolder:
                 return self.shared is not None and self.shared.is_driven_elsewhere()
         except Timeout:
             return True
-        except PermissionError:
-            # Someone else's experiments, to look at: it cannot be asked, and most have ended.
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+            # Someone else's experiments or a read-only copy, to look at: it cannot be asked, and most have ended.
             return False
 
     @contextmanager

@@ -1,5 +1,6 @@
 """The home folder: finding experiments, holding them, and what a crash leaves."""
 
+import errno
 import os
 import shutil
 import signal
@@ -247,6 +248,16 @@ def test_setting_aside_keeps_the_old_folder(home: Home, spec: ExperimentSpec) ->
     new = start(home, spec, time.time() + 10)
     assert home.find("tiny").path == new.path == home.find(spec.id).path
     assert {path.name for path in aside} == {"tiny"}
+
+
+def test_a_copy_on_a_read_only_file_system_does_not_run(home: Home, spec: ExperimentSpec, monkeypatch) -> None:
+    folder = start(home, spec)
+
+    def refuse(*args: object, **options: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr("orchestrator.store.home.FileLock.acquire", refuse)
+    assert not folder.is_running()
 
 
 # One trial
