@@ -20,7 +20,7 @@ from orchestrator.errors import (
 )
 from orchestrator.execution.job import FAILURE, FATAL, LASTING, MEMORY
 from orchestrator.execution.memory import in_short, ran_out
-from orchestrator.store.home import TrialFolder
+from orchestrator.store.trial import TrialFolder
 
 
 def failed(error: Exception, folder: str) -> dict[str, Any]:

@@ -28,7 +28,8 @@ from orchestrator.spec.experiment import RunSpec
 from orchestrator.spec.model import ModelSpec, TeacherSpec
 from orchestrator.spec.variants import flatten
 from orchestrator.store.data import with_local_root
-from orchestrator.store.home import TrialFolder, write_atomically
+from orchestrator.store.files import write_atomically
+from orchestrator.store.trial import TrialFolder
 from orchestrator.training import (
     SINGLE,
     Evaluation,

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from orchestrator.errors import StorageError
 from orchestrator.execution.job import Job
-from orchestrator.store.home import TrialFolder
 from orchestrator.store.remote import Remote, patiently
 from orchestrator.store.shared import LOGS
+from orchestrator.store.trial import TrialFolder
 from orchestrator.training.checkpoint import latest_checkpoint
 
 PAUSE_S = 2.0

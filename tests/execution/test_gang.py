@@ -19,7 +19,7 @@ from orchestrator.execution.job import FAILURE, FATAL, INTERRUPTED, Job
 from orchestrator.execution.session import Cache, Session
 from orchestrator.search.trials import Phase
 from orchestrator.spec.resources import ResourcesSpec
-from orchestrator.store.home import TrialFolder
+from orchestrator.store.trial import TrialFolder
 from tests.execution.conftest import descendants
 
 quiet_settings()

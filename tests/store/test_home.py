@@ -15,7 +15,9 @@ from orchestrator.errors import CheckpointError, OrchestratorError, UsageError
 from orchestrator.search.trials import Phase, Record, Status, Trial, created, ended
 from orchestrator.spec import ExperimentSpec, load_spec
 from orchestrator.spec.loading import to_yaml
-from orchestrator.store.home import MIN_FREE_BYTES, ExperimentFolder, Home, TrialFolder, write_atomically
+from orchestrator.store.files import write_atomically
+from orchestrator.store.home import MIN_FREE_BYTES, ExperimentFolder, Home
+from orchestrator.store.trial import TrialFolder
 
 BASE = {
     "name": "tiny",
