@@ -52,7 +52,9 @@ class DistillationTrainable(tune.Trainable):
             first = self._session is None
             if self._session is None:
                 self._session = Session(self._job, self._cache, World(device=granted_device()))
-            metrics: dict[str, Any] = {**self._session.train_epoch()}
+            session = self._session
+            # A process that was killed may have got to where the trial waits, and not have told it.
+            metrics: dict[str, Any] = {**(session.last_epoch() if session.done else session.train_epoch())}
             if first:
                 metrics[DESCRIBED] = self._session.described
         except Exception as error:

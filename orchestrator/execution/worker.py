@@ -103,7 +103,7 @@ class Worker:
         if order.epoch == 0:
             return {"epoch": session.training.epoch, DESCRIBED: session.described}
         result: dict[str, Any] = {}
-        while session.training.epoch < order.epoch:
+        while session.training.epoch < order.epoch and not session.done:
             result = {**session.train_epoch()}
         # Those before have answered the epoch that the checkpoint holds, or have died before they could.
         result = {**(result or session.last_epoch()), "done": session.done}

@@ -17,7 +17,7 @@ from orchestrator.execution.session import WORTH, Cache, Session
 from orchestrator.models import parameter_count
 from orchestrator.search.plan import make_plan
 from orchestrator.search.trials import Phase
-from orchestrator.store.home import TrialFolder
+from orchestrator.store.trial import TrialFolder
 from orchestrator.training import evaluate, load_latest, load_weights, save_weights
 
 SPEC = {
