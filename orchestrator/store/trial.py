@@ -117,9 +117,19 @@ class EpochLog:
         self._path = path
 
     def read(self) -> list[dict[str, Any]]:
+        """All whole entries; raises `CheckpointError` that names the line which is damaged."""
         if not self._path.exists():
             return []
-        return [json.loads(line) for line in self._path.read_text().split("\n")[:-1]]
+        entries: list[dict[str, Any]] = []
+        for number, line in enumerate(self._path.read_text(errors="replace").split("\n")[:-1], start=1):
+            try:
+                entries.append(json.loads(line))
+            except ValueError:
+                raise CheckpointError(
+                    f"{self._path}, line {number}: damaged",
+                    hint="delete that line and what follows it, or start over with --fresh",
+                ) from None
+        return entries
 
     def add(self, entry: Mapping[str, Any]) -> None:
         with self._path.open("a") as file:

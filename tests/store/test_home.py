@@ -314,6 +314,13 @@ def test_a_cut_last_line_is_left_out_and_rewinding_makes_room_for_it(trial: Tria
         assert path.read_bytes() == content
 
 
+def test_a_damaged_line_is_named(trial: TrialFolder) -> None:
+    log = trial.path / "metrics.jsonl"
+    log.write_text('{"epoch": 1}\n\x00\x00\n{"epoch": 3}\n')
+    with pytest.raises(CheckpointError, match=r"metrics.jsonl, line 2: damaged"):
+        trial.metrics()
+
+
 @pytest.mark.parametrize("epoch", [0, 1, 2, 3, 9])
 def test_rewinding_forgets_what_came_after(trial: TrialFolder, epoch: int) -> None:
     trial.rewind(epoch)
