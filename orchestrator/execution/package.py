@@ -76,7 +76,9 @@ def _files(folder: Path, spec: str | None) -> Iterator[tuple[str, bytes]]:
     if spec is not None:
         yield SPEC, spec.encode()
     try:
-        described = metadata.distribution(DISTRIBUTION).read_text("METADATA")
+        installed = metadata.distribution(DISTRIBUTION)
+        # In a checkout's own folder what is found first is the checkout's description.
+        described = installed.read_text("METADATA") or installed.read_text("PKG-INFO")
     except metadata.PackageNotFoundError:
         described = None
     if described:

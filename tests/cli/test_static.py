@@ -225,7 +225,7 @@ def test_help(run, arguments: list[str]) -> None:
 def test_help_begins_with_examples_and_lists_the_commands(run) -> None:
     _, out, _ = run("--help")
     for text in (
-        "orchestrator validate specs/quickstart.yaml",
+        "orchestrator run specs/quickstart.yaml",
         "validate",
         "plan",
         "run",
