@@ -17,6 +17,7 @@ EXAMPLES = [
     errors.BuildError("the images are too small"),
     errors.TeacherError("damaged", hint="remove it"),
     errors.TrackingError("unreachable"),
+    errors.StorageError("unreachable", hint="look", passing=True),
     errors.ResourceError("too large", hint="take less"),
     DivergenceError("the loss", epoch=2, step=7),
 ]

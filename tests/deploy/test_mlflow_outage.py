@@ -44,7 +44,7 @@ def test_trials_go_on_and_no_metric_is_missing_or_doubled(
         try:
             service.start()
             shell.environment |= account
-            changes = {"search.num_samples": 4, "search.final_seeds": 1, "training.epochs": 200}
+            changes = {"search.num_samples": 3, "search.final_seeds": 0, "training.epochs": 150}
             running = shell.start("run", shell.spec({**changes, "tracking": {"uri": service.uri}}))
             shell.wait_until(lambda: trained(shell) > 40, running)
             before = trained(shell)

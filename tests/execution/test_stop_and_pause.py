@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import threading
 from typing import Any
 
 from mlflow import MlflowClient
@@ -32,14 +33,30 @@ def trained(shell: Shell, *statuses: Status) -> list[Record]:
     return [r for r in mine if folders[0].trial(r.trial.id).metrics()]
 
 
-def lines_of(process: subprocess.Popen[str]) -> list[dict[str, Any]]:
-    output, _ = process.communicate(timeout=120)
-    return [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+class Reader:
+    """Reads what a command prints as it comes: a pipe that nobody empties would hold the command up."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self._text: list[str] = []
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout
+        self._text.extend(self._process.stdout)
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Its JSON lines, when it has ended."""
+        self._process.wait(120)
+        self._thread.join(10)
+        return [json.loads(line) for line in self._text if line.startswith("{")]
 
 
 def test_what_another_terminal_asks_for_is_done_and_nothing_is_lost(shell: Shell) -> None:
     spec = shell.spec(LONG)
     process = shell.start("run", spec, "--format", "json-lines")
+    reader = Reader(process)
     shell.wait_until(lambda: len(trained(shell, Status.RUNNING)) >= 2, process)
 
     seen = json.loads(shell.run("status", "--format", "json").stdout)
@@ -56,17 +73,18 @@ def test_what_another_terminal_asks_for_is_done_and_nothing_is_lost(shell: Shell
     assert stopped.reason == f"stopped by `orchestrator stop` after epoch {stopped.epochs}"
 
     assert shell.run("pause", "tiny").returncode == 0
-    lines = lines_of(process)
+    lines = reader.lines()
     assert process.returncode == 130
     assert (lines[-1]["event"], lines[-1]["exit_code"], lines[-1]["state"]) == ("result", 130, "not running")
     assert {line["status"] for line in lines if line["event"] == "end"} == {"stopped", "interrupted"}
     assert {r.trial.id for r in trained(shell, Status.INTERRUPTED)} == {"alone-001", "alone-002"}
 
     process = shell.start("run", spec, "--format", "json-lines")
+    reader = Reader(process)
     shell.wait_until(lambda: len(trained(shell, Status.RUNNING)) == 2, process)
     done = shell.run("stop", "tiny")
     assert "it ends" in done.stdout
-    lines = lines_of(process)
+    lines = reader.lines()
     assert process.returncode == 0, lines[-1]
     assert lines[-1]["stopped"] is True
     assert "continue with: orchestrator run" in lines[-1]["advice"]
