@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import time
 from pathlib import Path
@@ -217,7 +218,7 @@ def test_someone_elses_experiment_can_be_looked_at(home: Home, monkeypatch: pyte
     folder = write(home, plan, whole(plan))
 
     def refuse(*args: object, **options: object) -> None:
-        raise PermissionError
+        raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr("filelock.FileLock.acquire", refuse)
     assert Experiment.read(folder, home).state is State.COMPLETE
