@@ -8,18 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.analysis.results import Results
+from orchestrator.analysis.epochs import Run, class_accuracies
+from orchestrator.analysis.evidence import Evidence
+from orchestrator.analysis.results import Results, VariantResult
 from orchestrator.analysis.rows import frame
 from orchestrator.errors import UsageError
 from orchestrator.search.plan import Plan, make_plan
 from orchestrator.search.standing import State, anything_left
-from orchestrator.search.trials import Record, Status
+from orchestrator.search.trials import Phase, Record, Status
 from orchestrator.search.winners import outdated
 from orchestrator.spec.experiment import ExperimentSpec
 from orchestrator.store.home import ExperimentFolder, Home
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+    from orchestrator.analysis.charts.style import Chart
 
 HOW_TO_START = "start one with: orchestrator run SPEC"
 
@@ -100,6 +104,40 @@ class Experiment:
                 values = {name: value for name, value in epoch.items() if name != "epoch"}
                 rows += [{**about, "epoch": epoch["epoch"], "metric": m, "value": v} for m, v in values.items()]
         return frame(rows)
+
+    def evidence(self, reference: str | None = None) -> Evidence:
+        """What charts and reports are made from; `reference` as in `results`."""
+        results = self.results(reference)
+        runs = [record for variant in results.variants for record in self._telling(variant)]
+        return Evidence(results, tuple(map(self._run, runs)), tuple(map(self._run, results.teachers)))
+
+    def charts(self, reference: str | None = None) -> list[Chart]:
+        """All charts that there is something to draw for; each has a plotly `figure`."""
+        from orchestrator.analysis.charts.every import every_chart
+
+        return every_chart(self.evidence(reference))
+
+    def _telling(self, variant: VariantResult) -> Sequence[Record]:
+        """The runs of a variant that its curves are drawn of."""
+        if variant.finals:
+            return variant.finals
+        if variant.best:
+            return [variant.best]
+        mine = [r for r in self.records.values() if r.trial.variant == variant.name and r.trial.phase is Phase.SEARCH]
+        return sorted(mine, key=lambda record: -record.epochs)[:1]
+
+    def _run(self, record: Record) -> Run:
+        trial, folder = record.trial, self.folder.trial(record.trial.id)
+        past = record.epochs if record.status.ended else None
+        classes = self.folder.described(trial.id).get("classes.csv")
+        return Run(
+            trial.id,
+            trial.variant,
+            trial.seed,
+            folder.metrics()[:past],
+            folder.temperatures()[:past],
+            class_accuracies(classes) if classes else None,
+        )
 
     @property
     def ended(self) -> int:

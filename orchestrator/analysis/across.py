@@ -150,7 +150,7 @@ class Across:
     def spec_differences(self) -> dict[str, list[Any]]:
         """By dotted path: each experiment's value, or `ABSENT`."""
         found: dict[str, list[Any]] = {}
-        _differences("", [entry.spec.model_dump(exclude={"name"}) for entry in self.entries], found)
+        _differences("", [entry.spec.model_dump(exclude={"name", "description"}) for entry in self.entries], found)
         return found
 
     @property

@@ -119,7 +119,7 @@ def verdict(comparisons: Sequence[Comparison]) -> list[str]:
     tested = [c for c in comparisons if c.p_holm is not None]
     shown = [c for c in tested if c.shown]
     unseen = [c for c in comparisons if c.difference and not c.shown]
-    lines = [_difference(c) for c in shown]
+    lines = [f"{told(c)}." for c in shown]
     if tested and unseen:
         one = {c.reference for c in comparisons}
         what = f"from {one.pop()}" if len(one) == 1 else "from its reference"
@@ -131,7 +131,7 @@ def verdict(comparisons: Sequence[Comparison]) -> list[str]:
             lines.append(
                 f"No difference shown: no variant differs {what} by more than chance{over} (smallest p {lowest:.2g})."
             )
-    lines += _power(tested)
+    lines += power(tested)
     lines += [
         f"{c.variant} and {c.reference} differ by the same {abs(c.difference.mean):.2f} points with every seed: "
         "without any spread there is no test."
@@ -141,7 +141,8 @@ def verdict(comparisons: Sequence[Comparison]) -> list[str]:
     return lines
 
 
-def _difference(comparison: Comparison) -> str:
+def told(comparison: Comparison) -> str:
+    """A difference that is shown, in words; no whole sentence."""
     seen = comparison.difference
     if seen is None or seen.interval is None:
         return ""
@@ -149,11 +150,11 @@ def _difference(comparison: Comparison) -> str:
     low, high = sorted(sign * end for end in seen.interval)
     return (
         f"{comparison.variant} is {side} than {comparison.reference} by {abs(seen.mean):.2f} points "
-        f"({low:.2f} to {high:.2f}; p {format_p(comparison.p_holm)})."
+        f"({low:.2f} to {high:.2f}; p {format_p(comparison.p_holm)})"
     )
 
 
-def _power(tested: Sequence[Comparison]) -> list[str]:
+def power(tested: Sequence[Comparison]) -> list[str]:
     """How small a difference the experiment could have shown, where it shows none."""
     visible = sorted(c.detectable for c in tested if c.detectable is not None and not c.shown)
     if not visible:

@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from orchestrator import environment, names
 from orchestrator.analysis.results import Results
@@ -34,7 +34,7 @@ from orchestrator.store.home import ExperimentFolder, Home
 from orchestrator.store.placing import Placed, place
 from orchestrator.tracking.base import RunInfo, Tracker
 from orchestrator.tracking.runs import source_tags
-from orchestrator.tracking.uris import holds_password, redacted
+from orchestrator.tracking.uris import without_passwords
 
 if TYPE_CHECKING:
     from orchestrator.execution.driver import Driver
@@ -298,14 +298,5 @@ def _parent(spec: ExperimentSpec, folder: ExperimentFolder, key: str, described:
             "search.num_samples": spec.search.samples,
         },
         tags=tags,
-        artifacts={"spec.yaml": to_yaml(_without_passwords(spec)), "environment.json": described},
+        artifacts={"spec.yaml": to_yaml(without_passwords(spec.model_dump())), "environment.json": described},
     )
-
-
-def _without_passwords(spec: ExperimentSpec) -> dict[str, Any]:
-    """The spec's content as everyone may see it who sees its runs; a variable that it names is no secret."""
-    content = spec.model_dump()
-    for section in (content["tracking"], content["search"]["warm_start"] or {}):
-        if section.get("uri") and holds_password(section["uri"]):
-            section["uri"] = redacted(section["uri"])
-    return content

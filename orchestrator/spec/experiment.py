@@ -190,6 +190,9 @@ class ExperimentSpec(RunSpec):
         max_length=60,
         description="Names the experiment and its folder.",
     )
+    description: str | None = Field(
+        None, max_length=500, description="What the experiment asks, in a sentence or two; its report begins with it."
+    )
     search: SearchSpec = Field(SearchSpec(), description="Variants, values that are tried, and seeds.")
     resources: ResourcesSpec = Field(ResourcesSpec(), description="What one trial takes.")
     budget: BudgetSpec = Field(BudgetSpec(), description="When the search ends, and what becomes of failures.")
@@ -208,7 +211,8 @@ class ExperimentSpec(RunSpec):
 
     @property
     def hash(self) -> str:
-        """Identifies the results: all but name, download, references, where stores are, resources, budget and tracking.
+        """Identifies the results: all but name, description, download, references, where stores are, resources, budget
+        and tracking.
 
         Defaults are left out, so that a field that a later version adds changes no hash.
         """
@@ -218,6 +222,7 @@ class ExperimentSpec(RunSpec):
         """What the hash is of, as plain data."""
         apart: dict[str, Any] = {
             "name": True,
+            "description": True,
             "data": {"download"},
             "search": {"reference": True, "variants": {"__all__": {"reference"}}, "warm_start": {"uri"}},
             "resources": True,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import re
+from collections.abc import Mapping
+from typing import Any
 
 _PARAMETER = re.compile(r"([?&]password=)([^&#]+)")
 """How databases take a password besides."""
@@ -23,6 +26,15 @@ def holds_password(uri: str) -> bool:
     """Whether a password stands in the URI itself, and not in a variable that it names as ${env:NAME}."""
     given = re.sub(r"\$\{env:\w+\}", "", uri)
     return re.search(":.*[^@]", _credentials(given)) is not None or _PARAMETER.search(given) is not None
+
+
+def without_passwords(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """A spec's content as everyone may see it who sees its runs; a variable that it names is no secret."""
+    content = copy.deepcopy(dict(spec))
+    for section in (content.get("tracking"), content.get("search", {}).get("warm_start")):
+        if section and section.get("uri") and holds_password(section["uri"]):
+            section["uri"] = redacted(section["uri"])
+    return content
 
 
 def _credentials(uri: str) -> str:

@@ -86,6 +86,7 @@ def test_neither_order_nor_style_of_the_yaml_matters(data: st.DataObject) -> Non
     ("path", "value"),
     [
         ("name", "other"),
+        ("description", "What is asked."),
         ("resources.cpus_per_worker", 2),
         ("resources.num_workers", 4),
         ("resources.num_workers", [1, 4]),
