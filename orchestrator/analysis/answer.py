@@ -40,8 +40,8 @@ def _answer(results: Results) -> tuple[str, str]:
 def _tested(comparisons: list[Comparison], tested: list[Comparison]) -> tuple[str, str]:
     shown = [c for c in tested if c.shown]
     if not shown:
-        found, *more = verdict(comparisons)
-        return found, " ".join(more) or "The means are the same but for rounding."
+        first, *others = verdict(comparisons)
+        return first, " ".join(others) or "The means are the same but for rounding."
     found = _sentence("; ".join(map(told, shown))) if len(shown) <= MAX_TOLD else _many(shown, len(comparisons))
     unseen = [c for c in comparisons if not c.shown]
     if not unseen:

@@ -72,10 +72,13 @@ class TemperatureMap:
 
 
 def temperature_maps(runs: Sequence[Run]) -> list[TemperatureMap]:
-    """The histograms of each variant put together, in equal bins between the outermost bounds of its runs."""
+    """The histograms of each variant put together, in equal bins between the outermost bounds of its runs.
+
+    Older logs lack the bounds, and are left out.
+    """
     found: dict[str, list[Mapping[str, Any]]] = {}
     for run in runs:
-        found.setdefault(run.variant, []).extend(run.temperatures)
+        found.setdefault(run.variant, []).extend(entry for entry in run.temperatures if "bounds" in entry)
     return [_map(variant, entries) for variant, entries in found.items() if entries]
 
 
@@ -92,7 +95,8 @@ def _map(variant: str, entries: Sequence[Mapping[str, Any]]) -> TemperatureMap:
     by_epoch: dict[int, Any] = {}
     for entry in entries:
         counts = np.asarray(entry["counts"], float)
-        own = np.linspace(*entry["bounds"], len(counts) + 1)
+        low, high = entry["bounds"]
+        own = np.linspace(low, high, len(counts) + 1)
         # Samples of a bin that others cut are shared out evenly over it.
         below = np.interp(edges, own, np.concatenate([[0.0], counts.cumsum()]))
         by_epoch[int(entry["epoch"])] = by_epoch.get(int(entry["epoch"]), 0) + np.diff(below)

@@ -51,3 +51,14 @@ def short_names(paths: Iterable[str]) -> dict[str, str]:
 
 def _round(value: Any) -> Any:
     return f"{value:.4g}" if isinstance(value, float) else value
+
+
+def format_seconds(seconds: float) -> str:
+    """A time in its two largest units."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"

@@ -73,12 +73,15 @@ def importances(results: Results) -> Importances:
     found: list[Importance] = []
     few: dict[str, int] = {}
     rough: dict[str, int] = {}
+    single: list[str] = []
     for arm in arms:
         mine = [record for record in with_metric(results) if record.trial.variant == arm.name]
         places = {path: _places(domain, path, mine) for path, domain in arm.space.items()}
         if len(mine) < MIN_TRIALS:
             few[arm.name] = len(mine)
             continue
+        if len(arm.space) == 1:
+            single.append(arm.name)
         if len(mine) < ENOUGH:
             rough[arm.name] = len(mine)
         losses = [-sign * float(record.metrics[metric]) for record in mine]
@@ -89,6 +92,10 @@ def importances(results: Results) -> Importances:
         notes.append(f"No importances of {_listed(few)}: they take {MIN_TRIALS} search trials with a result.")
     if rough:
         notes.append(f"Rough for {_listed(rough)}: few trials; {ENOUGH} or more make the intervals narrower.")
+    if single:
+        notes.append(
+            f"The only value that is searched has 100 %, whatever it does; its p alone tells: {', '.join(single)}."
+        )
     return Importances(tuple(found), tuple(notes))
 
 

@@ -86,6 +86,7 @@ def figure(traces: Sequence[Mapping[str, Any]], x: str, y: str, height: int, **l
     """A plotly figure in our style; `x` and `y` are the titles of its axes, `layout` what it has of its own."""
     from plotly.graph_objects import Figure
 
+    title = {"font": {"size": 12}, "standoff": 8}
     axis = {
         "gridcolor": GRID,
         "linecolor": GRID,
@@ -93,9 +94,10 @@ def figure(traces: Sequence[Mapping[str, Any]], x: str, y: str, height: int, **l
         "zeroline": False,
         "ticks": "",
         "automargin": True,
-        "title": {"font": {"size": 12}, "standoff": 8},
     }
     base: dict[str, Any] = {
+        # Plotly's own one takes 7 kB in every figure.
+        "template": "none",
         "height": height,
         "margin": {"l": 8, "r": 16, "t": 8, "b": 8},
         "paper_bgcolor": "rgba(0, 0, 0, 0)",
@@ -104,8 +106,8 @@ def figure(traces: Sequence[Mapping[str, Any]], x: str, y: str, height: int, **l
         "hoverlabel": {"bgcolor": "#1f2430", "bordercolor": "#1f2430", "font": {"family": FONT, "color": "#ffffff"}},
         "hovermode": "closest",
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "title": {"text": ""}},
-        "xaxis": {**axis, "title": {**axis["title"], "text": x}},
-        "yaxis": {**axis, "title": {**axis["title"], "text": y}},
+        "xaxis": {**axis, "title": {**title, "text": x}},
+        "yaxis": {**axis, "title": {**title, "text": y}},
     }
     for name, values in layout.items():
         base[name] = {**base[name], **values} if isinstance(base.get(name), dict) else values
