@@ -6,25 +6,20 @@ Ray knows it through the adapters of `execution.adapters`.
 from __future__ import annotations
 
 import functools
-import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from pydantic import ValidationError
 
 from orchestrator import names
+from orchestrator.execution.briefing import Briefing
 from orchestrator.execution.exploiting import carry_out, values_by_epoch
-from orchestrator.execution.job import DESCRIBED, FAILURE, FATAL, INTERRUPTED, LASTING, Job
+from orchestrator.execution.job import DESCRIBED, FAILURE, FATAL, INTERRUPTED, LASTING
 from orchestrator.execution.setbacks import Setbacks
-from orchestrator.execution.teacher import teacher_weights
 from orchestrator.execution.watcher import Watcher
 from orchestrator.search.agenda import Agenda
-from orchestrator.search.logits import plan_logits
-from orchestrator.search.teachers import Source
 from orchestrator.search.trials import Phase, Record, Status, Trial, created, ended, resumed
-from orchestrator.spec.experiment import RunSpec
 from orchestrator.spec.loading import to_yaml
 from orchestrator.spec.variants import flatten
 from orchestrator.store.home import ExperimentFolder, Home
@@ -64,12 +59,10 @@ class Driver:
     ) -> None:
         self.plan = agenda.plan
         self.agenda = agenda
-        self._home = home
         self.folder = folder
         self._tracker = tracker
         self.watcher = watcher
         self.environment = environment
-        self._logits = plan_logits(agenda.plan, home.room_for_logits(), folder.logit_decisions())
         self._journaled = set(agenda.records)
         self._by_tune_id: dict[str, Trial] = {}
         self._taken_up: set[str] = set()
@@ -77,10 +70,7 @@ class Driver:
         self._started: dict[str, float] = {}
         self.setbacks = Setbacks(agenda.plan, folder)
         self._told_end = False
-        self._tried: set[object] = set()
-        """Data sets that the variants on them have been sent to be built with."""
-        self.gang: dict[str, Any] | None = None
-        """The terms on which a trial gets workers; None where it needs none."""
+        self.briefing = Briefing(agenda, home, folder)
         self.error: Exception | None = None
         """The first thing that went wrong in the driver itself."""
         self.fatal: str | None = None
@@ -93,12 +83,6 @@ class Driver:
     def __getstate__(self) -> dict[str, Any]:
         """Tune writes its searcher, scheduler and callbacks to disk; the journal is what we continue from."""
         return {}
-
-    def keep_decisions(self) -> None:
-        """Write down what was decided of logits, for later sessions to keep to."""
-        known = self.folder.logit_decisions()
-        if new := {name: made for name, made in self._logits.decisions.items() if name not in known}:
-            self.folder.journal.append({"event": "logits", "decided": new})
 
     def reconcile(self) -> None:
         """Finish what earlier sessions, by their journal, were killed in: tell the tracker, remove checkpoints."""
@@ -130,7 +114,7 @@ class Driver:
                 self._settle()
                 continue
             try:
-                return self._config(record, self.plan.run_of(trial, record.params))
+                return self.briefing.config(record, self.plan.run_of(trial, record.params))
             except ValidationError as error:
                 first = error.errors()[0]
                 where = ".".join(str(part) for part in first["loc"])
@@ -189,57 +173,6 @@ class Driver:
         if "epoch" in result:
             record.epochs = int(result["epoch"])
         return self.agenda.cuts(record)
-
-    def _config(self, record: Record, run: RunSpec) -> dict[str, Any]:
-        trial = record.trial
-        keeping = self._logits.of(trial, run)
-        job = Job(
-            trial=trial.id,
-            phase=trial.phase,
-            run=run.model_dump(exclude_unset=True),
-            split_seed=self.plan.spec.seed,
-            folder=str(self.folder.trial(trial.id).path),
-            teachers=[self._source(source) for source in self.plan.sources_of(trial)],
-            weights=str(self._home.teacher(trial.variant)) if trial.phase is Phase.TEACHER else None,
-            distils=self.plan.distils(trial),
-            until=self.agenda.next_rung(record),
-            watched=self.plan.changing(trial),
-            cache=str(self._home.cache),
-            logits=None if keeping is None else {**asdict(keeping), "folder": str(self._home.teacher_logits)},
-            students=self._untried(run),
-            home=self._home_of(record),
-        )
-        threads = self.plan.spec.resources.cpus_per_worker
-        return {"job": job.to_json(), "threads": threads, "gang": self.gang}
-
-    def _home_of(self, record: Record) -> dict[str, str] | None:
-        """Where the trial's files have to get to, beyond its machine."""
-        if self._home.remote is None or self.folder.shared is None:
-            return None
-        # What a machine knows of the trial before it took over another's checkpoint does not count any more.
-        life = f"{self.folder.shared.life}-{len(record.made)}"
-        return {"uri": self._home.remote.uri, "folder": str(self._home.path), "life": life}
-
-    def _untried(self, run: RunSpec) -> list[dict[str, Any]]:
-        """For the session's first trial on a data set: one run of each variant on it, and of each assistant."""
-        source, plan = run.data.source, self.plan
-        if source in self._tried:
-            return []
-        self._tried.add(source)
-        named = [(f"variant {arm.name!r}", arm.example, arm.sources) for arm in plan.unfinished(self.agenda.records)]
-        named += [
-            (plan.teacher_trial(key).id, teacher.run, teacher.sources)
-            for key, teacher in plan.teachers.items()
-            if teacher.trains_student
-        ]
-        found: dict[str, dict[str, Any]] = {}
-        for name, example, sources in named:
-            if example.data.source == source:
-                teachers = [source.model.model_dump(exclude_unset=True) for source in sources]
-                built = example.model_dump(exclude={"seed", "training", "teacher"})
-                made = {"name": name, "run": example.model_dump(exclude_unset=True), "teachers": teachers}
-                found.setdefault(json.dumps([built, teachers], sort_keys=True), made)
-        return list(found.values())
 
     def trial_of(self, tune_id: str) -> Trial:
         return self._by_tune_id[tune_id]
@@ -359,13 +292,6 @@ class Driver:
     def _epochs_of(self, trial: Trial) -> int:
         run = self.plan.run_of(trial)
         return (run.training if self.plan.distils(trial) else run.teacher_training).epochs
-
-    def _source(self, source: Source) -> dict[str, Any]:
-        if source.checkpoint is not None:
-            weights = teacher_weights(source.checkpoint, self._home)
-        else:
-            weights = str(self._home.teacher(str(source.key)))
-        return {"model": source.model.model_dump(exclude_unset=True), "weights": weights}
 
     def history(self, trial: Trial) -> list[dict[str, float]]:
         """The epochs that a trial has behind it."""

@@ -184,13 +184,13 @@ def _run_trials(driver: Driver, cluster: Machine, interrupt: Interrupt) -> None:
     described = json.loads(driver.environment)
     started = {"event": "session", "started": time.time(), "epochs": driver.epochs_behind(), "at_once": concurrency}
     folder.journal.append({**started, "environment": described})
-    driver.keep_decisions()
+    driver.briefing.keep_decisions()
     driver.watcher.on_plan(plan, agenda.records, concurrency)
     storage = folder.path / "ray"
     shutil.rmtree(storage, ignore_errors=True)
     shared = folder.seen_by_all(storage / "gangs")
     with actors_for(spec.resources, shared, spec.budget.failures.max_restarts) as actors:
-        driver.gang = actors.gang
+        driver.briefing.gang = actors.gang
         tuner = tune.Tuner(
             actors.trainable,
             tune_config=tune.TuneConfig(

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from orchestrator.search.trials import Record, replay
+from orchestrator.search.trials import Phase, Record, replay
 from orchestrator.store.journal import Journal
 
 SPEC: dict[str, Any] = {
@@ -45,8 +45,11 @@ SPEC: dict[str, Any] = {
 }
 
 
-def descendants(name: str, ancestor: int | None = None) -> list[int]:
-    """Processes of this name, such as a Ray actor's class, that descend from this process or another one."""
+def below(name: str, ancestor: int | None = None) -> dict[int, str]:
+    """Processes of this name, such as a Ray actor's class, that descend from this process or another one.
+
+    Returns the command of each.
+    """
     parents: dict[int, int] = {}
     commands: dict[int, str] = {}
     for entry in Path("/proc").iterdir():
@@ -64,7 +67,11 @@ def descendants(name: str, ancestor: int | None = None) -> list[int]:
                 return True
         return False
 
-    return sorted(pid for pid, command in commands.items() if name in command and descends(pid))
+    return {pid: command for pid, command in commands.items() if name in command and descends(pid)}
+
+
+def descendants(name: str, ancestor: int | None = None) -> list[int]:
+    return sorted(below(name, ancestor))
 
 
 class Shell:
@@ -147,3 +154,15 @@ def finished(
     done = made.run("run", made.spec())
     yield made, done
     made.close()
+
+
+@pytest.fixture(scope="session")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of a teacher that was trained by its own trial, for `session_trials`."""
+    from orchestrator.execution.session import Cache, Session
+    from tests.execution.session_trials import finish, job
+
+    folder = tmp_path_factory.mktemp("teacher")
+    weights = folder / "teacher.safetensors"
+    finish(Session(job(folder, Phase.TEACHER, weights), Cache()))
+    return weights

@@ -18,11 +18,13 @@ from orchestrator.execution.runner import run_experiment
 from orchestrator.execution.watcher import Watcher
 from orchestrator.search.trials import Phase, Record, Status
 from orchestrator.store.home import Home
-from tests.execution.conftest import SPEC, Shell, descendants
+from tests.execution.conftest import SPEC, Shell, below, descendants
 
 quiet_settings()
 ray = pytest.importorskip("ray")
 
+RAYS = ("ray::IDLE", "PlacementGroupCleaner", "AutoscalingCoordinator")
+"""Processes that Ray keeps for the next one, and actors of its own."""
 TWO_WORKERS = {"resources.num_workers": 2, "search.final_seeds": 1, "student.norm": "group"}
 
 
@@ -61,16 +63,13 @@ def test_a_search_with_dead_workers_and_a_dead_trials_actor_is_complete_and_leav
     watcher = Killer()
     ray.init(address="local", num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
     try:
-        before = set(descendants("ray::"))
         outcome = run_experiment(spec, Home(shell.home), watcher=watcher)
         assert watcher.killed == ["RayTrainWorker", "GangTrainable"]
         assert {record.status for record in outcome.records} == {Status.FINISHED}
         for record in outcome.records:
             assert steps_of(shell, record) == list(range(1, record.epochs + 1))
         ends = time.monotonic() + 20
-        # Whether others use these actors of Ray's own cannot be asked here, without a dashboard.
-        rays = {*descendants("ray::PlacementGroupCleaner"), *descendants("AutoscalingCoordinator")}
-        while left := set(descendants("ray::")) - before - rays:
+        while left := [command for command in below("ray::").values() if not any(own in command for own in RAYS)]:
             assert time.monotonic() < ends, left
             time.sleep(0.1)
         assert {group["state"] for group in ray.util.placement_group_table().values()} == {"REMOVED"}

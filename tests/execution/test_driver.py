@@ -262,7 +262,7 @@ def test_what_is_decided_of_logits_is_written_once_and_kept_to(tmp_path: Path) -
         plan = make_plan(spec)
         agenda = Agenda(plan, lambda arm, drawn: PlannedSampler([]), {}, plan.teachers)
         driver = Driver(agenda, home, folder, MemoryTracker(), Ends(), "{}")
-        driver.keep_decisions()
+        driver.briefing.keep_decisions()
         jobs = [json.loads(config["job"]) for number in range(4) if (config := driver.next(str(number)))]
         return driver, next(job["logits"] for job in jobs if job["logits"])
 

@@ -1,86 +1,23 @@
 """One trial on one process, without Ray."""
 
-import json
 import shutil
 from dataclasses import replace
 
 import pytest
 import torch
 
-from orchestrator import build, load_spec, names
+from orchestrator import build, names
 from orchestrator.catalog import DATASETS
 from orchestrator.data import load_dataset
-from orchestrator.errors import BuildError, CheckpointError, OrchestratorError, TeacherError
+from orchestrator.errors import BuildError, OrchestratorError
 from orchestrator.execution.failing import failed
 from orchestrator.execution.job import FATAL, Job
 from orchestrator.execution.session import WORTH, Cache, Session
 from orchestrator.models import parameter_count
-from orchestrator.search.plan import make_plan
 from orchestrator.search.trials import Phase
 from orchestrator.store.trial import TrialFolder
-from orchestrator.training import evaluate, load_latest, load_weights, save_weights
-
-SPEC = {
-    "name": "tiny",
-    "data": {"dataset": "digits", "train_samples": 60, "validation_fraction": 0.1},
-    "teacher": {"model": "resnet8", "width": 0.25, "train_samples": 80},
-    "student": {"model": "resnet8", "width": 0.125},
-    "distillation": {
-        "temperature": {"method": "flsw", "base": 4, "beta": 10, "min": 1, "max": 12},
-        "adjustment": {"rule": "probability_shift"},
-    },
-    "training": {"epochs": 4, "batch_size": 32, "checkpoint_interval_s": 0},
-}
-
-
-def run_spec(**overrides):
-    values = {name.replace("__", "."): value for name, value in overrides.items()}
-    return make_plan(load_spec(SPEC, values)).arms[0].variant.run
-
-
-@pytest.fixture(scope="module")
-def teacher(tmp_path_factory):
-    """Weights of a teacher that was trained by its own trial."""
-    folder = tmp_path_factory.mktemp("teacher")
-    session = Session(job(folder, Phase.TEACHER, folder / "teacher.safetensors"), Cache())
-    while not session.done:
-        session.train_epoch()
-    return folder / "teacher.safetensors"
-
-
-def job(folder, phase=Phase.SEARCH, teacher=None, trial="t", split_seed=0, **overrides):
-    run = run_spec(**overrides)
-    made = Job(
-        trial=trial,
-        phase=phase,
-        run=run.model_dump(exclude_unset=True),
-        split_seed=split_seed,
-        folder=str(folder / trial),
-        teachers=[{"model": run.teacher.model_dump(exclude_unset=True), "weights": str(teacher)}]
-        if teacher is not None and phase is not Phase.TEACHER
-        else [],
-        weights=str(teacher) if phase is Phase.TEACHER else None,
-        distils=phase is not Phase.TEACHER,
-    )
-    return Job.from_json(made.to_json())
-
-
-def finish(session):
-    reported = []
-    while not session.done:
-        reported.append(session.train_epoch())
-    return reported
-
-
-def on_disk(folder, trial="t"):
-    return [json.loads(line) for line in (folder / trial / "metrics.jsonl").read_text().splitlines()]
-
-
-def without_times(entries):
-    return [
-        {name: value for name, value in entry.items() if not name.startswith(("time/", "throughput/"))}
-        for entry in entries
-    ]
+from orchestrator.training import evaluate, load_latest, load_weights
+from tests.execution.session_trials import finish, job, on_disk, run_spec, without_times
 
 
 def test_a_job_survives_its_journey(tmp_path):
@@ -194,37 +131,6 @@ def test_an_epoch_that_is_worth_it_is_saved_whatever_the_interval(tmp_path, monk
     assert load_latest(tmp_path / "t" / "checkpoints")["epoch"] == 2
 
 
-def test_the_teachers_file_is_what_students_learn_from(tmp_path, teacher):
-    spec = run_spec()
-    dataset = load_dataset("digits")
-    expected = build.build_teacher(spec, dataset)
-    told = load_weights(teacher, expected)
-    assert told["trial"] == "t"
-    session = Session(job(tmp_path, teacher=teacher), Cache())
-    loaded = session.training.teacher
-    assert loaded is not None
-    for name, value in expected.state_dict().items():
-        assert torch.equal(value, loaded.state_dict()[name])
-    splits = build.build_splits(spec, dataset, 0)
-    seen = evaluate(expected, splits.val, dataset.mean, dataset.std, batch_size=32)
-    assert told["val_acc1"] == f"{seen.acc1:.2f}"
-
-
-def test_another_teacher_gives_another_student(tmp_path, teacher):
-    other = tmp_path / "other.safetensors"
-    finish(Session(job(tmp_path, Phase.TEACHER, other, trial="o", seed=5), Cache()))
-    mine = finish(Session(job(tmp_path, teacher=teacher, trial="a"), Cache()))
-    theirs = finish(Session(job(tmp_path, teacher=other, trial="b"), Cache()))
-    assert mine[-1][names.TRAIN_LOSS_KD] != theirs[-1][names.TRAIN_LOSS_KD]
-
-
-def test_the_teachers_trial_learns_from_labels_alone(tmp_path):
-    reported = finish(Session(job(tmp_path, Phase.TEACHER, tmp_path / "made.safetensors"), Cache()))
-    assert names.TEMPERATURE_MEAN not in reported[0]
-    assert names.TEST_ACC1 not in reported[-1]
-    assert reported[-1][names.TRAIN_LOSS] == pytest.approx(reported[-1][names.TRAIN_LOSS_CE])
-
-
 def test_a_final_run_is_tested_once_and_its_weights_are_those_that_were(tmp_path, teacher):
     reported = finish(Session(job(tmp_path, Phase.FINAL, teacher, seed=3), Cache()))
     assert [names.TEST_ACC1 in entry for entry in reported] == [False, False, False, True]
@@ -290,73 +196,12 @@ def test_a_student_that_cannot_be_built_ends_all_before_its_teacher_is_trained(t
     Session(replace(made, students=[untried()]), Cache()).train_epoch()
 
 
-def test_the_data_set_and_the_teacher_are_loaded_once(tmp_path, teacher, monkeypatch):
-    loads = []
-    digits = DATASETS["digits"]
-    monkeypatch.setitem(DATASETS._entries, "digits", lambda root, verify: loads.append(root) or digits(root, verify))
-    cache = Cache()
-    first = Session(job(tmp_path, teacher=teacher, trial="a"), cache)
-    finish(first)
-    second = Session(job(tmp_path, teacher=teacher, trial="b", seed=9), cache)
-    assert second.training.teacher is first.training.teacher
-    assert len(loads) == 1
-    Session(job(tmp_path, teacher=teacher, trial="c", data__root=str(tmp_path)), cache)
-    assert len(loads) == 2
-
-
 def test_a_trial_does_not_depend_on_what_its_process_ran_before(tmp_path, teacher):
     cache = Cache()
     finish(Session(job(tmp_path, Phase.FINAL, teacher, "before", seed=7), cache))
     after = finish(Session(job(tmp_path, Phase.FINAL, teacher, "after"), cache))
     fresh = finish(Session(job(tmp_path, Phase.FINAL, teacher, "fresh"), Cache()))
     assert without_times(after) == without_times(fresh)
-
-
-@pytest.mark.parametrize("damage", ["cut", "missing", "other"])
-def test_a_damaged_teacher_is_a_clear_error(tmp_path, teacher, damage):
-    path = tmp_path / "teacher.safetensors"
-    content = teacher.read_bytes()
-    if damage == "cut":
-        path.write_bytes(content[: len(content) // 2])
-    overrides = {}
-    if damage == "other":
-        path.write_bytes(content)
-        overrides["teacher__width"] = 0.5
-    with pytest.raises(CheckpointError) as caught:
-        Session(job(tmp_path, teacher=path, **overrides), Cache())
-    assert str(path) in str(caught.value)
-
-
-def test_a_failed_load_leaves_nothing_in_the_cache(tmp_path, teacher):
-    path = tmp_path / "teacher.safetensors"
-    path.write_bytes(b"damaged")
-    cache = Cache()
-    for _ in range(2):
-        with pytest.raises(CheckpointError):
-            Session(job(tmp_path, teacher=path), cache)
-    path.write_bytes(teacher.read_bytes())
-    assert Session(job(tmp_path, teacher=path), cache).training.teacher is not None
-
-
-def test_two_descriptions_of_a_teacher_do_not_share_a_network(tmp_path, teacher):
-    """As where two variants name one checkpoint, and one of them a model that it is not of."""
-    cache = Cache()
-    Session(job(tmp_path, teacher=teacher, trial="a"), cache)
-    with pytest.raises(CheckpointError):
-        Session(job(tmp_path, teacher=teacher, trial="b", teacher__width=0.5), cache)
-
-
-def from_file(path):
-    """The teacher as a file that the spec names."""
-    return {"teacher__checkpoint": str(path), "teacher__train_samples": None}
-
-
-def test_a_teacher_from_a_file_is_judged_before_it_teaches(tmp_path, teacher):
-    session = Session(job(tmp_path, teacher=teacher, **from_file(teacher)), Cache())
-    dataset = load_dataset("digits")
-    splits = build.build_splits(run_spec(), dataset, 0)
-    seen = evaluate(session.training.teacher, splits.val, dataset.mean, dataset.std, batch_size=32)
-    assert session.described["teacher.val_acc1"] == pytest.approx(seen.acc1)
 
 
 def test_sizes_of_the_networks_are_told(tmp_path, teacher):
@@ -374,17 +219,6 @@ def test_sizes_are_those_of_the_classes_that_are_kept(tmp_path):
     for trial, overrides in (("all", {}), ("two", {"data__classes": [0, 1]})):
         session = Session(job(tmp_path, trial=trial, **alone, **overrides), cache)
         assert session.described["student.parameters"] == parameter_count(session.training.student)
-
-
-def test_a_teacher_whose_logits_are_not_finite_is_named_and_not_the_student(tmp_path, teacher):
-    network = build.build_teacher(run_spec(), load_dataset("digits"))
-    load_weights(teacher, network)
-    norm = next(module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d))
-    norm.running_var.fill_(-1)
-    path = tmp_path / "broken.safetensors"
-    save_weights(path, network, {})
-    with pytest.raises(TeacherError, match=r"broken\.safetensors.* NaN or infinite"):
-        Session(job(tmp_path, teacher=path, **from_file(path)), Cache())
 
 
 def test_a_trial_that_waits_on_its_way_ends_as_one_that_does_not(tmp_path, teacher):
