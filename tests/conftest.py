@@ -18,6 +18,16 @@ SECRETS = {
     "AWS_SESSION_TOKEN": "plantedtoken0000",
 }
 _BUCKETS = itertools.count(1)
+_TESTS = Path(__file__).parent
+WITH_RAY = ("execution", "deploy")
+"""Folders of tests that start Ray or servers; two such tests at once are too much for two cores."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where tests run side by side (pytest-xdist), one process has those with Ray, and others have the rest."""
+    for item in items:
+        if item.path.relative_to(_TESTS).parts[0] in WITH_RAY:
+            item.add_marker(pytest.mark.xdist_group("ray"))
 
 
 @pytest.fixture(scope="session")
