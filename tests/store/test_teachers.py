@@ -46,6 +46,7 @@ def test_the_accuracy_is_read_from_the_file(home: Home) -> None:
         save({"weight": np.zeros(2)}, {"val_acc1": "good"}),
         save({"weight": np.zeros(2)}, {"val_acc1": "nan"}),
     ],
+    ids=["empty", "short", "cut", "long", "no tensors", "no header", "no words", "no number", "not finite"],
 )
 def test_a_file_that_does_not_tell_is_no_error(home: Home, content: bytes) -> None:
     home.teacher("k").write_bytes(content)
