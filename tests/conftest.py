@@ -23,6 +23,7 @@ WITH_RAY = ("execution", "deploy")
 """Folders of tests that start Ray or servers; two such tests at once are too much for two cores."""
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where tests run side by side (pytest-xdist), one process has those with Ray, and others have the rest."""
     for item in items:
