@@ -23,12 +23,10 @@ WITH_RAY = ("execution", "deploy")
 """Folders of tests that start Ray or servers; two such tests at once are too much for two cores."""
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_itemcollected(item: pytest.Item) -> None:
     """Where tests run side by side (pytest-xdist), one process has those with Ray, and others have the rest."""
-    for item in items:
-        if item.path.relative_to(_TESTS).parts[0] in WITH_RAY:
-            item.add_marker(pytest.mark.xdist_group("ray"))
+    if item.path.relative_to(_TESTS).parts[0] in WITH_RAY:
+        item.add_marker(pytest.mark.xdist_group("ray"))
 
 
 @pytest.fixture(scope="session")
