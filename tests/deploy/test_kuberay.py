@@ -1,12 +1,13 @@
-"""The manifests for Kubernetes, strictly: a field that neither Kubernetes nor KubeRay knows is an error.
+"""The manifests for Kubernetes, strictly: a field that Kubernetes' or KubeRay's published schemas lack is an error.
 
-KUBERAY_CRDS, a folder with the definitions that KubeRay publishes (helm-chart/kuberay-operator/crds of its repository),
-has the manifests held against those as well, and `kuberay_fields.py` with them.
+KubeRay's are in `kuberay.json`. KUBERAY_CRDS, a folder with the definitions as KubeRay publishes them, has that file held
+against these.
 """
 
 from __future__ import annotations
 
 import copy
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -14,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import kuberay_schemas
 import kubernetes_validate
 import pytest
 import yaml
-from kuberay_fields import KUBERNETES, SPECS
 from ray_commands import arguments_from, options_of
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +29,8 @@ MANIFESTS: list[dict[str, Any]] = [
 OURS = [manifest for manifest in MANIFESTS if manifest["apiVersion"] == "ray.io/v1"]
 KUBERNETES_VERSIONS = ["1.31", kubernetes_validate.latest_version()]
 CRDS = os.environ.get("KUBERAY_CRDS")
-with_crds = pytest.mark.skipif(not CRDS, reason="KUBERAY_CRDS names no folder with KubeRay's published definitions")
+PUBLISHED: dict[str, Any] = json.loads(kuberay_schemas.FILE.read_text())
+RELEASE = PUBLISHED["$comment"].split()[1].rstrip(",")
 
 
 def named(manifest: dict[str, Any]) -> str:
@@ -64,7 +66,7 @@ def check(manifest: dict[str, Any], version: str) -> None:
         kubernetes_validate.validate(manifest, version, strict=True)
         return
     assert manifest.keys() <= {"apiVersion", "kind", "metadata", "spec"}
-    jsonschema.validate(manifest["spec"], SPECS[manifest["kind"]])
+    jsonschema.validate(manifest["spec"], {"$defs": PUBLISHED["$defs"], **PUBLISHED[manifest["kind"]]})
     shell = {"apiVersion": "v1", "kind": "PodTemplate", "metadata": manifest["metadata"]}
     for template in pod_templates(manifest):
         kubernetes_validate.validate({**shell, "template": template}, version, strict=True)
@@ -83,6 +85,7 @@ def test_every_field_is_known(manifest: dict[str, Any], version: str) -> None:
         ("RayJob", "experiment", ["spec", "rayClusterSpec", "headGroupSpec", "serviceTyp"]),
         ("RayCluster", "orchestrator", ["spec", "workerGroupSpecs", 0, "template", "spec", "volums"]),
         ("RayCluster", "orchestrator", ["spec", "authOptions", "token"]),
+        ("RayCluster", "orchestrator", ["spec", "headGroupSpec", "template", "spec", "containers", 0, "lifecycel"]),
         ("Deployment", "mlflow", ["spec", "template", "spec", "containers", 0, "redinessProbe"]),
         ("NetworkPolicy", "names", ["spec", "egres"]),
     ],
@@ -212,58 +215,12 @@ def test_services_lead_to_pods() -> None:
         assert {port["targetPort"] for port in service["spec"]["ports"]} <= ports
 
 
-def published(kind: str) -> dict[str, Any]:
-    """KubeRay's own schema of a kind's spec, made strict."""
-    (definition,) = [
-        crd
-        for path in Path(CRDS or "").glob("*.yaml")
-        for crd in yaml.load_all(path.read_text(), yaml.CSafeLoader)
-        if crd["spec"]["names"]["kind"] == kind
-    ]
-    (version,) = [entry for entry in definition["spec"]["versions"] if entry["name"] == "v1"]
-    return dict(strict(version["schema"]["openAPIV3Schema"]["properties"]["spec"]))
+def test_the_release_is_the_one_that_is_described() -> None:
+    (described,) = re.findall(r"kubernetes/index.html\) (\S+) and", (FOLDER / "README.md").read_text())
+    assert RELEASE.startswith(f"{described}.")
 
 
-def strict(schema: Any) -> Any:
-    if isinstance(schema, list):
-        return [strict(entry) for entry in schema]
-    if not isinstance(schema, dict):
-        return schema
-    made = {name: strict(value) for name, value in schema.items() if name not in ("description", "default", "format")}
-    if made.pop("x-kubernetes-int-or-string", False):
-        made = {"type": ["integer", "string"]}
-    if isinstance(made.get("properties"), dict) and not made.get("x-kubernetes-preserve-unknown-fields"):
-        made.setdefault("additionalProperties", False)
-    return made
-
-
-@with_crds
-@pytest.mark.parametrize("manifest", OURS, ids=named)
-def test_manifests_fit_the_published_definitions(manifest: dict[str, Any]) -> None:
-    jsonschema.validate(manifest["spec"], published(manifest["kind"]))
-
-
-def differences(ours: dict[str, Any], theirs: dict[str, Any], path: str) -> Iterator[str]:
-    """What our description of KubeRay's fields says otherwise than the published one."""
-    if ours is KUBERNETES:
-        return
-    if "properties" in ours:
-        here, there = ours["properties"], theirs.get("properties", {})
-        yield from (f"{path}.{name}" for name in here.keys() ^ there.keys())
-        missing = set(theirs.get("required", [])) ^ set(ours["required"])
-        yield from (f"{path}.{name}: required" for name in missing - {"rayStartParams"})
-        for name in here.keys() & there.keys():
-            yield from differences(here[name], there[name], f"{path}.{name}")
-    elif "items" in ours:
-        yield from differences(ours["items"], theirs["items"], f"{path}[]")
-    else:
-        for name in ("type", "enum"):
-            here, there = (schema.get(name, []) for schema in (ours, theirs))
-            if here != there and set(here) != set(there):
-                yield f"{path}: {name} {here} is not {there}"
-
-
-@with_crds
-@pytest.mark.parametrize("kind", SPECS)
-def test_the_fields_that_are_described_are_those_published(kind: str) -> None:
-    assert list(differences(SPECS[kind], published(kind), kind)) == []
+@pytest.mark.skipif(not CRDS, reason="KUBERAY_CRDS names no folder with KubeRay's published definitions")
+def test_the_schemas_are_those_published() -> None:
+    made = kuberay_schemas.as_text(kuberay_schemas.schemas(Path(CRDS or ""), RELEASE))
+    assert kuberay_schemas.FILE.read_text() == made
