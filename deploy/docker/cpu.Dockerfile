@@ -16,7 +16,12 @@ COPY orchestrator orchestrator
 RUN pip install --constraint constraints.txt ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} .
 
 FROM python:3.12-slim-bookworm
-RUN groupadd --gid 10001 orchestrator \
+# The compiler is for training.compile, which builds kernels while it runs.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends g++ \
+    && rm -rf /var/lib/apt/lists/* \
+    && groupadd --gid 10001 orchestrator \
     && useradd --uid 10001 --gid 10001 --create-home --shell /bin/bash orchestrator \
     && install -d -o 10001 -g 10001 /data
 COPY --from=build /opt/orchestrator /opt/orchestrator

@@ -52,6 +52,7 @@ def _print_versions(wanted: bool) -> None:
 
 @app.callback()
 def options(
+    context: typer.Context,
     home: Annotated[
         str | None,
         typer.Option(
@@ -66,7 +67,8 @@ def options(
     ] = False,
 ) -> None:
     if home is not None:
-        os.environ[HOME_VARIABLE] = home
+        # The same as after the command, where another one is stronger.
+        context.default_map = {str(context.invoked_subcommand): {"home": home}}
 
 
 app.command(short_help="Check a spec and tell every problem at once.")(specs.validate)

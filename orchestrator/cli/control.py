@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.options import ClusterOption, HomeOption, NamedArgument
-from orchestrator.cli.remote import ask_there, pause_there
+from orchestrator.cli.remote import ask_there, no_home, pause_there
 from orchestrator.errors import UsageError
 from orchestrator.experiment import Experiment
 from orchestrator.search.standing import State, unstoppable
@@ -56,6 +56,7 @@ def stop(
 def pause(name: NamedArgument, address: ClusterOption = None, home: HomeOption = None) -> int:
     """Interrupt a running experiment as Ctrl-C does: what runs is saved, and the same command continues it."""
     if address is not None:
+        no_home("pause", home)
         return pause_there(address, name)
     return _ask(Experiment.load(name, home), Request(Wish.PAUSE), "what runs is saved")
 

@@ -17,6 +17,7 @@ from rich.markup import escape
 from orchestrator.cli.options import Format, FormatOption, HomeOption, SetOption
 from orchestrator.cli.tables import NARROW, table_of
 from orchestrator.cli.terminal import screen_of_our_own
+from orchestrator.errors import UsageError
 from orchestrator.spec import load_spec
 from orchestrator.store.home import Home
 
@@ -36,6 +37,7 @@ def doctor(
         str | None,
         typer.Option(help="A Ray cluster, all of whose nodes are looked at: HOST:PORT, or its dashboard's URL."),
     ] = None,
+    python: Annotated[str | None, typer.Option(help="Python on the cluster of a dashboard; default: python.")] = None,
     format: FormatOption = Format.TABLE,
     home: HomeOption = None,
 ) -> int:
@@ -48,7 +50,10 @@ def doctor(
         from orchestrator.cli.remote import run_there
 
         file = [] if checked is None else ["spec.yaml"]
-        return run_there(address, ["doctor", *file, "--address", "auto", "--format", format], checked, home)
+        words = ["doctor", *file, "--address", "auto", "--format", format]
+        return run_there(address, words, checked, home, python or "python")
+    if python is not None:
+        raise UsageError("--python is for a cluster, by its dashboard's URL", hint="--address http://HEAD:8265")
     descriptor, name = tempfile.mkstemp(prefix="orchestrator-doctor-", suffix=".log")
     os.close(descriptor)
     with screen_of_our_own(Path(name)) as console:

@@ -13,7 +13,7 @@ import typer
 from orchestrator import names
 from orchestrator.analysis.formats import format_values
 from orchestrator.cli.options import ClusterOption, HomeOption, NameArgument
-from orchestrator.cli.remote import ask_there, logs_there
+from orchestrator.cli.remote import ask_there, logs_there, no_home
 from orchestrator.errors import UsageError
 from orchestrator.experiment import Experiment
 from orchestrator.registry import nearest
@@ -40,6 +40,7 @@ def logs(
     """
     if address is not None:
         if trial is None:
+            no_home("logs", home)
             return logs_there(address, name, follow)
         if follow:
             raise UsageError("--follow is not for a trial on a cluster", hint="leave out --trial, or --follow")

@@ -30,18 +30,29 @@ def home_there(home: str) -> str:
     return home
 
 
-def run_there(address: str, words: Sequence[str], spec: ExperimentSpec | None = None, home: str | None = None) -> int:
+def no_home(command: str, home: str | None) -> None:
+    """Refuse --home where it would change nothing."""
+    if home is not None:
+        raise UsageError(
+            f"{command} takes no --home with --address: it asks the cluster's Ray, which knows all that was submitted",
+            hint="leave out --home",
+        )
+
+
+def run_there(
+    address: str,
+    words: Sequence[str],
+    spec: ExperimentSpec | None = None,
+    home: str | None = None,
+    python: str = "python",
+) -> int:
     """Run one of this program's commands on the cluster, and print what it printed.
 
-    `spec` goes with it as the file `package.SPEC`; `home` is a folder on the cluster.
+    `spec` goes with it as the file `package.SPEC`; `home` is a folder on the cluster, and `python` a program there.
     """
     from orchestrator.execution.jobs import Jobs
 
-    jobs = Jobs(address)
-    earlier = jobs.all()
-    # What was good for the last experiment is for this.
-    python = earlier[-1].python if earlier else "python"
-    return _run(jobs, words, python, _folder(home), spec)
+    return _run(Jobs(address), words, python, _folder(home), spec)
 
 
 def ask_there(address: str, command: str, name: str | None, more: Sequence[str] = (), home: str | None = None) -> int:
@@ -65,11 +76,12 @@ def status_there(address: str, name: str | None, format: Format, home: str | Non
     words = ["status", job.experiment, "--format", format]
     code, text = _answer(jobs, words, job.python, _folder(home) or job.home)
     if format is Format.JSON:
-        # Before its first trial there is nothing but the job.
-        print(json.dumps({**(json.loads(text) if code == 0 else {}), "job": job.to_dict()}, indent=2))
-        return 0
-    print(f"Attempt {job.attempt}, job {job.id}: {job.state}")
-    print(text, end="")
+        told = json.loads(text) if code == 0 else {"error": text.strip()}
+        print(json.dumps({**told, "job": job.to_dict()}, indent=2))
+    else:
+        print(f"Attempt {job.attempt}, job {job.id}: {job.state}")
+        print(text, end="")
+    # Before its first trial there may be nothing but the job.
     return 0 if job.state == "pending" else code
 
 

@@ -14,7 +14,7 @@ from rich.table import Table
 from orchestrator.analysis.results import Results, VariantResult
 from orchestrator.analysis.rows import to_csv
 from orchestrator.cli.options import ClusterOption, Format, FormatOption, HomeOption, NameArgument, ResultFormat
-from orchestrator.cli.remote import ask_there, list_there
+from orchestrator.cli.remote import ask_there, list_there, no_home
 from orchestrator.cli.tables import NARROW, print_comparison, print_trials, table_of
 from orchestrator.cli.terminal import screen
 from orchestrator.errors import OrchestratorError
@@ -76,6 +76,7 @@ def list_experiments(
 ) -> int:
     """List the experiments of the home folder, or those submitted to a cluster, the latest first."""
     if address is not None:
+        no_home("list", home)
         return list_there(address, format)
     place = Home(home)
     rows = [_row(folder, place) for folder in place.experiments()]

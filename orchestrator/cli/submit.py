@@ -51,7 +51,7 @@ def submit(
     """
     checked = load_spec(spec, set)
     place = None if home is None else home_there(home)
-    from orchestrator.execution.jobs import Jobs
+    from orchestrator.execution.jobs import START_VARIABLE, Jobs
     from orchestrator.execution.package import build_package
     from orchestrator.execution.portable import check_portable, needed_plugins, needed_variables, requirements
 
@@ -65,6 +65,8 @@ def submit(
         lines = [f"Sent: {package}"]
         if variables := needed_variables(checked):
             lines.append(f"The cluster's environment must have {', '.join(variables)}: values are not sent")
+        if pip:
+            lines.append(f"Ray gives the installation 15 minutes, or the {START_VARIABLE} that its head was started with")
         if plugins := needed_plugins(checked):
             lines.append(f"The cluster must have installed {', '.join(plugins)}")
         if checked.tracking.uri is None and os.environ.get("MLFLOW_TRACKING_URI"):
@@ -101,6 +103,8 @@ def watch(jobs: Jobs, job: Job, console: Console, *, show: bool = True) -> int:
     # Where the driver came to an end of its own, it has said why.
     why = ended.message.splitlines()[:1] if ended.state == "failed" and ended.code is None else []
     _tell(console, ": ".join([f"Attempt {ended.attempt} of {ended.experiment} has {ended.ending}", *why]))
+    if ended.advice:
+        _tell(console, ended.advice)
     return ended.exit_code
 
 

@@ -38,6 +38,10 @@ PATIENCE_S = 600.0
 """How long a cluster may be away before following its job is given up."""
 STOP_S = 120
 """What a stopped driver gets to save its trials, before Ray kills it."""
+START_VARIABLE = "RAY_JOB_START_TIMEOUT_SECONDS"
+"""Of the environment of Ray's head: within which a job has to have started, its packages installed."""
+INSTALL_S = 3600
+"""What installing gets, where the head allows as much."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,16 @@ class Job:
     def ending(self) -> str:
         """What it has come to, as what follows "has"."""
         return {"stopped": "been stopped", "succeeded": "succeeded", "failed": "failed"}.get(self.state, "not ended")
+
+    @property
+    def advice(self) -> str | None:
+        """What to do where the driver never started."""
+        if START_VARIABLE not in self.message:
+            return None
+        return (
+            f"What --pip installs takes longer than this cluster lets a job start: start Ray's head with "
+            f"{START_VARIABLE}={INSTALL_S}, or have the packages in the nodes' image"
+        )
 
     @property
     def name(self) -> str:
@@ -263,7 +277,7 @@ class Jobs:
             archive.write_bytes(package.content)
             environment: dict[str, Any] = {"working_dir": str(archive), "env_vars": variables}
             if pip:
-                environment |= {"pip": list(pip), "config": {"setup_timeout_seconds": 3600}}
+                environment |= {"pip": list(pip), "config": {"setup_timeout_seconds": INSTALL_S}}
             _asked(
                 self._given,
                 lambda: self._client.submit_job(

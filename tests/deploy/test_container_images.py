@@ -39,6 +39,14 @@ def test_hadolint_finds_nothing(image: Path) -> None:
     assert complaints("hadolint", image) == ""
 
 
+@pytest.mark.parametrize("name", ["cpu", "cuda"])
+def test_trials_find_a_compiler(name: str) -> None:
+    """`training.compile` builds C++ while it runs, on CPUs and GPUs."""
+    _, _, last_stage = (FOLDER / f"{name}.Dockerfile").read_text().rpartition("\nFROM ")
+    (installed,) = re.findall(r"apt-get install [^&]*", last_stage)
+    assert "g++" in installed.split()
+
+
 def test_images_run_as_a_user_of_a_fixed_number_and_tell_their_health(image: Path) -> None:
     last_stage = instructions(image)
     while any(name == "FROM" for name, _ in last_stage[1:]):

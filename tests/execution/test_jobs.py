@@ -9,7 +9,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from ray.dashboard.consts import RAY_JOB_START_TIMEOUT_SECONDS_ENV_VAR
+from rich.console import Console
 
+from orchestrator.cli.submit import watch
 from orchestrator.errors import OrchestratorError, UsageError
 from orchestrator.execution import jobs as module
 from orchestrator.execution.jobs import DEFAULT_HOME, Job, Jobs, LostError
@@ -155,6 +158,18 @@ def test_where_the_driver_never_started_all_is_shown(server: Server) -> None:
     server.add(1, "FAILED")
     server.log = "the environment could not be made\n"
     assert follow(server)[1] == server.log
+
+
+def test_an_installation_that_took_too_long_is_told_what_to_do(server: Server) -> None:
+    server.add(1, "FAILED")
+    assert module.START_VARIABLE == RAY_JOB_START_TIMEOUT_SECONDS_ENV_VAR
+    ray_says = "Job supervisor actor failed to start within 900.0 seconds. This timeout can be configured by setting "
+    server.jobs[0]["message"] = f"{ray_says}the environment variable RAY_JOB_START_TIMEOUT_SECONDS."
+    jobs, console = Jobs(server.address), Console(width=300)
+    with console.capture() as told:
+        assert watch(jobs, jobs.find(None), console) == 1
+    assert "has failed: Job supervisor actor failed to start" in told.get()
+    assert "start Ray's head with RAY_JOB_START_TIMEOUT_SECONDS=3600" in told.get()
 
 
 def test_the_last_attempt_is_the_one_that_is_meant(server: Server) -> None:
