@@ -66,7 +66,7 @@ def submit(
         if variables := needed_variables(checked):
             lines.append(f"The cluster's environment must have {', '.join(variables)}: values are not sent")
         if pip:
-            lines.append(f"Ray gives the installation 15 minutes, or the {START_VARIABLE} that its head was started with")
+            lines.append(f"Ray gives the installation 15 minutes, or {START_VARIABLE} of its head's environment")
         if plugins := needed_plugins(checked):
             lines.append(f"The cluster must have installed {', '.join(plugins)}")
         if checked.tracking.uri is None and os.environ.get("MLFLOW_TRACKING_URI"):

@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import tempfile
+import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,10 +20,11 @@ from orchestrator.environment import version_of
 from orchestrator.errors import DataError, OrchestratorError, first_line
 from orchestrator.execution.package import code_digest
 from orchestrator.machine import this_machine
-from orchestrator.spec.base import location
+from orchestrator.spec.base import expand_environment, location
 from orchestrator.store.data import files_at, remote_root
 from orchestrator.store.home import MIN_FREE_BYTES, Home
 from orchestrator.store.remote import Remote
+from orchestrator.tracking.uris import redacted
 
 SAME = ("torch", "torchvision", "ray")
 """Packages that all nodes must have in one version; where others differ, results may."""
@@ -67,6 +69,21 @@ class DataPlace:
 
 
 @dataclass(frozen=True)
+class Tracked:
+    """An experiment in MLflow that runs can be written to."""
+
+    uri: str
+    """Of the store, with its variables as a spec has them: each node has its own."""
+    experiment: str
+
+    @property
+    def server(self) -> str | None:
+        """The store's URI here; None for a file, which is the driver's alone."""
+        uri = expand_environment(self.uri, "tracking.uri")
+        return None if uri.startswith("sqlite:") else uri
+
+
+@dataclass(frozen=True)
 class Request:
     """What to look at, as plain data, which travels to nodes."""
 
@@ -79,6 +96,10 @@ class Request:
     """Of one worker."""
     mark: str | None = None
     """Name of a file below the home folder that the machine that asks has written, and with which content."""
+    tracked: Tracked | None = None
+    """Where MLflow is written to, if not to the home folder's own file."""
+    number: int = 0
+    """Of the node, to tell those of one host apart."""
     everything: bool = False
     """Devices and all known data sets, too."""
 
@@ -95,6 +116,7 @@ def examine(request: Request) -> list[Finding]:
     checks: list[tuple[str, Callable[[], Iterable[Finding]]]] = [
         ("versions", lambda: _versions(request.versions)),
         ("home folder", lambda: _home(home, request.mark)),
+        *([("MLflow", partial(_tracking, request.tracked, request.number))] if request.tracked else ()),
         ("memory", _memory),
         ("disk", lambda: _disk(home)),
         *((f"data {place.dataset}", partial(_data, place, home)) for place in request.data),
@@ -172,6 +194,24 @@ def _store(home: Home, remote: Remote, mark: str | None) -> Finding:
     if not same:
         return Finding("home folder", State.BROKEN, f"{home} does not give back what is written to it")
     return Finding("home folder", State.OK, f"{home}: written and read back")
+
+
+def _tracking(tracked: Tracked, number: int) -> Iterable[Finding]:
+    """Whether a server of MLflow keeps what is written from here."""
+    begin = time.monotonic()
+    try:
+        uri = tracked.server
+        if uri is None:
+            return
+        from orchestrator.tracking.mlflow_store import try_out
+
+        try_out(uri, tracked.experiment, f"check from {platform.node()}, {number}")
+    except OrchestratorError as error:
+        advice = "trials run, as the driver alone records; but a driver could not go on here"
+        yield Finding("MLflow", State.WARNING, error.message, "; ".join(filter(None, (error.hint, advice))))
+        return
+    told = f"written and read back in {time.monotonic() - begin:.1f} s: {redacted(uri)}"
+    yield Finding("MLflow", State.OK, told)
 
 
 def _memory() -> Iterable[Finding]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -13,11 +14,12 @@ from tempfile import TemporaryDirectory
 from packaging.requirements import Requirement
 
 import orchestrator
-from orchestrator.environment import version_of
+from orchestrator.environment import owner, version_of
+from orchestrator.errors import OrchestratorError
 from orchestrator.execution.checks import Finding, Request, State, examine, guarded, of_node, versions
 from orchestrator.execution.cluster import ray_session
 from orchestrator.execution.package import DISTRIBUTION
-from orchestrator.execution.preflight import examine_nodes, request_for
+from orchestrator.execution.preflight import examine_nodes, request_for, tracked_by
 from orchestrator.execution.runner import artifacts_of, tracking_uri
 from orchestrator.machine import Machine, this_machine
 from orchestrator.search.plan import make_plan
@@ -34,7 +36,7 @@ def diagnose(home: Home, log: Path, spec: ExperimentSpec | None = None, address:
 
     Ray's own output goes to `log`.
     """
-    request = request_for(make_plan(spec), home) if spec else Request(str(home), versions())
+    request = request_for(make_plan(spec), home) if spec else Request(str(home), versions(), tracked=tracked_by(None))
     request = replace(request, everything=True)
     findings = [
         *guarded("installation", _installation),
@@ -42,7 +44,7 @@ def diagnose(home: Home, log: Path, spec: ExperimentSpec | None = None, address:
         *(guarded("variables", lambda: _variables(spec)) if spec else []),
     ]
     if address is None:
-        return [*findings, *examine(request), *guarded("Ray", lambda: _ray(log))]
+        return [*findings, *examine(replace(request, tracked=None)), *guarded("Ray", lambda: _ray(log))]
     nodes = guarded("Ray", lambda: _cluster(address, request, home, log))
     return [*of_node(findings, HERE), *nodes]
 
@@ -50,7 +52,19 @@ def diagnose(home: Home, log: Path, spec: ExperimentSpec | None = None, address:
 def _cluster(address: str, request: Request, home: Home, log: Path) -> Iterator[Finding]:
     with ray_session(address, this_machine(), log) as cluster:
         yield Finding("Ray", State.OK, f"joined at {address}: {_nodes(cluster)}", node=HERE)
-        yield from examine_nodes(request, home)
+        yield from _nodes_of(request, home)
+
+
+def _nodes_of(request: Request, home: Home) -> list[Finding]:
+    if request.tracked is not None:
+        from orchestrator.tracking.mlflow_store import place_to_try
+
+        # Where there is no such place, what was found on this machine says why.
+        with suppress(OrchestratorError):
+            if server := request.tracked.server:
+                with place_to_try(server, owner()) as place:
+                    return examine_nodes(replace(request, tracked=replace(request.tracked, experiment=place)), home)
+    return examine_nodes(replace(request, tracked=None), home)
 
 
 def _nodes(cluster: Machine) -> str:
@@ -105,16 +119,19 @@ def _variables(spec: ExperimentSpec) -> Iterator[Finding]:
 
 def _tracking(home: Home, spec: ExperimentSpec | None) -> Iterator[Finding]:
     """Whether MLflow keeps a run, its metric and an artifact."""
-    from orchestrator.tracking.mlflow_store import try_out
+    from orchestrator.tracking.mlflow_store import place_to_try, try_out
 
     uri, local = tracking_uri(spec, home)
     begin = time.monotonic()
     if local and not home.database.exists():
         with TemporaryDirectory(prefix="orchestrator-") as folder:
-            try_out(Home(folder).tracking_uri, Home(folder).artifacts)
+            new = Home(folder)
+            with place_to_try(new.tracking_uri, owner(), new.artifacts) as experiment:
+                try_out(new.tracking_uri, experiment)
         where = f"a new store; {redacted(uri)} will be made by the first run"
     else:
-        try_out(uri, artifacts_of(uri, home))
+        with place_to_try(uri, owner(), artifacts_of(uri, home)) as experiment:
+            try_out(uri, experiment)
         where = redacted(uri)
     yield Finding("MLflow", State.OK, f"written and read back in {time.monotonic() - begin:.1f} s: {where}")
 

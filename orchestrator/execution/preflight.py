@@ -11,9 +11,10 @@ from dataclasses import replace
 from typing import Any
 
 from orchestrator.errors import OrchestratorError, first_line
-from orchestrator.execution.checks import DataPlace, Finding, Request, State, examine, of_node, versions
+from orchestrator.execution.checks import DataPlace, Finding, Request, State, Tracked, examine, of_node, versions
 from orchestrator.machine import Machine
 from orchestrator.search.plan import Plan
+from orchestrator.spec.experiment import ExperimentSpec
 from orchestrator.store.home import Home
 
 PATIENCE_S = 120.0
@@ -21,13 +22,15 @@ PATIENCE_S = 120.0
 
 
 class PreflightError(OrchestratorError):
-    """Nodes that cannot run the experiment; the message is a table of what is wrong where."""
+    """Nodes that cannot run the experiment; the message is a table of what is wrong where, warnings last."""
 
     def __init__(self, findings: Sequence[Finding]) -> None:
-        self.findings = findings
-        nodes = len({finding.node for finding in findings})
+        self.findings = sorted(findings, key=lambda finding: finding.state is not State.BROKEN)
+        nodes = len({finding.node for finding in findings if finding.state is State.BROKEN})
         rows = [("node", "what", "is wrong; what to do")]
-        rows += [(f.node, f.check, "; ".join(filter(None, (f.found, f.advice)))) for f in findings]
+        for finding in self.findings:
+            told = "; ".join(filter(None, (finding.found, finding.advice)))
+            rows.append((finding.node, finding.check, told if finding.state is State.BROKEN else f"warning: {told}"))
         widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
         table = [f"  {node:<{widths[0]}}  {check:<{widths[1]}}  {what}" for node, check, what in rows]
         count = "1 node" if nodes == 1 else f"{nodes} nodes"
@@ -41,7 +44,16 @@ def request_for(plan: Plan, home: Home) -> Request:
     """What the trials of a plan need on a node."""
     runs = [arm.variant.run for arm in plan.arms] + [teacher.run for teacher in plan.teachers.values()]
     data = dict.fromkeys(DataPlace(run.data.dataset, run.data.root, run.data.download) for run in runs)
-    return Request(str(home), versions(), tuple(data), plan.spec.resources.gpus_per_worker)
+    gpus, tracked = plan.spec.resources.gpus_per_worker, tracked_by(plan.spec)
+    return Request(str(home), versions(), tuple(data), gpus, tracked=tracked)
+
+
+def tracked_by(spec: ExperimentSpec | None) -> Tracked | None:
+    """Where an experiment, or any that does not say, is tracked; None where that is the home folder's own store."""
+    uri = spec.tracking.uri if spec else None
+    if uri is None and os.environ.get("MLFLOW_TRACKING_URI"):
+        uri = "${env:MLFLOW_TRACKING_URI}"
+    return None if uri is None else Tracked(uri, spec.tracking.experiment or spec.name if spec else "")
 
 
 def preflight(plan: Plan, home: Home, check: Callable[[], None]) -> list[Finding]:
@@ -52,9 +64,10 @@ def preflight(plan: Plan, home: Home, check: Callable[[], None]) -> list[Finding
     resources = plan.spec.resources
     need = resources.cpus_per_worker, resources.gpus_per_worker, resources.custom_resources
     findings = examine_nodes(request_for(plan, home), home, check, lambda node: node.workers(*need) > 0)
-    if broken := [finding for finding in findings if finding.state is State.BROKEN]:
-        raise PreflightError(broken)
-    return [finding for finding in findings if finding.state is State.WARNING]
+    wrong = [finding for finding in findings if finding.state in (State.BROKEN, State.WARNING)]
+    if any(finding.state is State.BROKEN for finding in wrong):
+        raise PreflightError(wrong)
+    return wrong
 
 
 def examine_nodes(
@@ -79,9 +92,9 @@ def examine_nodes(
     try:
         nodes = [node for node in ray.nodes() if node["Alive"] and wanted(_machine(node))]
         tasks = {}
-        for node, name in zip(nodes, _names(nodes), strict=True):
+        for number, (node, name) in enumerate(zip(nodes, _names(nodes), strict=True)):
             there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            tasks[task.options(scheduling_strategy=there).remote(asked)] = name
+            tasks[task.options(scheduling_strategy=there).remote(replace(asked, number=number))] = name
         end = time.monotonic() + PATIENCE_S
         waiting = list(tasks)
         while waiting and time.monotonic() < end:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from orchestrator.errors import StorageError
 from orchestrator.execution.job import Job
+from orchestrator.execution.teacher import STORED, bring_teacher
 from orchestrator.store.remote import Remote, patiently
 from orchestrator.store.shared import LOGS
 from orchestrator.store.trial import TrialFolder
@@ -59,7 +60,10 @@ class Sharing:
             path = Path(str(teacher["weights"]))
             if not path.is_relative_to(self._remote.folder):
                 continue
-            if path.name.startswith("mlflow-"):
+            if path.name.startswith(STORED):
+                # From where it is, rather than through the home.
+                bring_teacher(teacher["model"]["checkpoint"], path)
+            elif path.name.startswith("mlflow-"):
                 # An alias may stand for another model than when it was last looked at.
                 entry = self._remote.entry(path)
                 if entry is not None and not self._remote.is_as_here(path, entry):

@@ -13,6 +13,7 @@ from pydantic_core import CoreSchema, PydanticCustomError
 
 from orchestrator.errors import UsageError
 from orchestrator.registry import Registry, nearest
+from orchestrator.spec.uris import is_uri, refuse_secrets
 
 PLUGIN = "plugin"
 _ENVIRONMENT_NAME = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -45,6 +46,15 @@ class PluginSection(Section):
 def broken_rule(field: str, rule: str, value: Any) -> PydanticCustomError:
     """The error for a rule between fields; `field` is relative to the section that is checked."""
     return PydanticCustomError("rule", "{rule}", {"rule": rule, "field": field, "value": value})
+
+
+def no_secret_in(field: str, text: str | None) -> None:
+    """Raise the error for a URI that holds a user, password or key; a path, or none, is taken as it is."""
+    if text is not None and is_uri(text):
+        try:
+            refuse_secrets(text, field)
+        except UsageError as error:
+            raise broken_rule(field, f"{error.message.partition(': ')[2]}; {error.hint}", None) from None
 
 
 def told_by(key: str, default: str, builtin: tuple[str, ...] = ()) -> Discriminator:

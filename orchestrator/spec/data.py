@@ -7,10 +7,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from orchestrator.catalog import DATASET_FACTS, DATASETS, DatasetFacts
-from orchestrator.errors import UsageError
 from orchestrator.spec.augmentation import AugmentationChoice
-from orchestrator.spec.base import Section, broken_rule, known_in
-from orchestrator.spec.uris import is_uri, refuse_secrets
+from orchestrator.spec.base import Section, broken_rule, known_in, no_secret_in
 
 
 def subset_rule(size: int, images: int, classes: int, fraction: float) -> str | None:
@@ -123,11 +121,7 @@ class DataSpec(Section):
 
     @model_validator(mode="after")
     def _root_holds_no_secret(self) -> Self:
-        if self.root is not None and is_uri(self.root):
-            try:
-                refuse_secrets(self.root, "root")
-            except UsageError as error:
-                raise broken_rule("root", f"{error.message.partition(': ')[2]}; {error.hint}", None) from None
+        no_secret_in("root", self.root)
         return self
 
     @model_validator(mode="after")

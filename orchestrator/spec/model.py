@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from orchestrator.catalog import MODELS, TORCHVISION
-from orchestrator.spec.base import Section, broken_rule, known_in
+from orchestrator.spec.base import Section, broken_rule, known_in, no_secret_in
 from orchestrator.spec.training import TrainingSpec
 
 TORCHVISION_WEIGHTS = "torchvision:"
@@ -56,8 +56,9 @@ class TeacherSpec(ModelSpec):
 
     checkpoint: str | None = Field(
         None,
-        description="The weights: a safetensors or torch file, an MLflow URI (models:/name/1, runs:/id/path), or "
-        "torchvision:DEFAULT for a torchvision model; may use ${env:NAME}. Unset: the teacher is trained.",
+        description="The weights: a safetensors or torch file by its path or its URI (s3://bucket/file), an MLflow URI "
+        "(models:/name/1, runs:/id/path), or torchvision:DEFAULT for a torchvision model; may use ${env:NAME}. "
+        "Unset: the teacher is trained.",
     )
     key_mapping: Literal["repdistiller"] | None = Field(
         None,
@@ -84,6 +85,7 @@ class TeacherSpec(ModelSpec):
                     raise broken_rule(name, "has no effect with teacher.checkpoint; remove one", "set")
         elif self.key_mapping is not None:
             raise broken_rule("key_mapping", "has no effect without teacher.checkpoint; remove it", self.key_mapping)
+        no_secret_in("checkpoint", self.checkpoint)
         named = (self.checkpoint or "").startswith(TORCHVISION_WEIGHTS)
         if named and not self.model.startswith(TORCHVISION):
             raise broken_rule("checkpoint", f"is for {TORCHVISION}<name> models", self.checkpoint)

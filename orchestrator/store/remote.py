@@ -222,6 +222,12 @@ class Remote:
             with temporary.open("wb") as file:
                 for chunk in self._chunks(store, name, path):
                     file.write(chunk)
+            if (size := temporary.stat().st_size) != entry.size:
+                raise StorageError(
+                    f"{self.name(path)}: {size} bytes came instead of {entry.size}",
+                    hint="it may have been written anew meanwhile; try again",
+                    passing=True,
+                )
             self._settle(temporary, entry)
             temporary.replace(path)
         except FileNotFoundError:

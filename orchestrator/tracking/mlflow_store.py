@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 from filelock import FileLock
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import Run, ViewType
 
 from orchestrator import names
 from orchestrator.errors import TrackingError
@@ -26,7 +26,7 @@ from orchestrator.tracking.uris import redacted
 KEY_TAG = f"{names.TAG_PREFIX}key"
 STATUS_TAG = f"{names.TAG_PREFIX}status"
 TRIED = "orchestrator-doctor"
-"""The experiment in which a store is tried out."""
+"""What begins the names of experiments in which a store is tried out."""
 PAGE = 200
 """Runs of one search: a server takes a second for that many, and a request may last 20."""
 
@@ -169,34 +169,59 @@ def search_trials(uri: str, experiment: str, metric: str, besides: str) -> list[
     return found
 
 
-def try_out(uri: str, artifacts: Path | None = None) -> None:
-    """Write a run, a metric and an artifact, and read them back; raises `TrackingError` where that fails.
+@contextmanager
+def place_to_try(uri: str, owner: str, artifacts: Path | None = None) -> Iterator[str]:
+    """The name of an experiment of the owner's own for `try_out`, which counts as deleted before and after.
 
-    They are kept in one run, for the next time, of an experiment that counts as deleted, so that no page shows it.
+    So no page shows it. Raises `TrackingError` where there can be none.
     """
+    name = f"{TRIED}-{owner}"
     try:
         client = open_client(uri, artifacts)
-        found = client.get_experiment_by_name(TRIED)
+        found = client.get_experiment_by_name(name)
         if found is None:
-            experiment = client.create_experiment(TRIED, artifacts and str(artifacts / TRIED))
+            experiment_id = client.create_experiment(name, artifacts and str(artifacts / name))
         else:
-            experiment = found.experiment_id
+            experiment_id = found.experiment_id
             if found.lifecycle_stage == "deleted":
-                client.restore_experiment(experiment)
+                client.restore_experiment(experiment_id)
+    except Exception as error:
+        raise unusable(uri, error) from None
+    try:
+        yield name
+    finally:
         try:
-            runs = client.search_runs([experiment], max_results=1)
-            run_id = (runs[0] if runs else client.create_run(experiment)).info.run_id
-            value = time.time()
+            client.delete_experiment(experiment_id)
+        except Exception as error:
+            raise unusable(uri, error) from None
+
+
+def try_out(uri: str, experiment: str, who: str = "tried") -> None:
+    """Write a metric and an artifact to a run of an experiment and read them back.
+
+    The run counts as deleted before and after, and is used again by the same `who`. Raises `TrackingError` that says
+    what fails.
+    """
+    try:
+        client, value = open_client(uri), time.time()
+        found = client.get_experiment_by_name(experiment)
+        if found is None:
+            raise ValueError(f"there is no experiment {experiment}")
+        named = f"attributes.run_name = '{who}'"
+        earlier = client.search_runs([found.experiment_id], named, ViewType.ALL, max_results=1)
+        run_id = (earlier[0] if earlier else client.create_run(found.experiment_id, run_name=who)).info.run_id
+        if earlier and earlier[0].info.lifecycle_stage == "deleted":
+            client.restore_run(run_id)
+        try:
             client.log_metric(run_id, "tried", value)
             client.log_text(run_id, str(value), "tried.txt")
-            stored = client.get_run(run_id)
-            if stored.data.metrics.get("tried") != value:
+            if client.get_run(run_id).data.metrics.get("tried") != value:
                 raise ValueError("a metric was not there when it was read back")
             with TemporaryDirectory() as folder:
                 if Path(client.download_artifacts(run_id, "tried.txt", folder)).read_text() != str(value):
                     raise ValueError("an artifact was not there when it was read back")
         finally:
-            client.delete_experiment(experiment)
+            client.delete_run(run_id)
     except Exception as error:
         raise unusable(uri, error) from None
 

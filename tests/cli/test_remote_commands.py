@@ -69,7 +69,8 @@ def test_a_home_folder_there_begins_at_its_root_or_with_its_user() -> None:
 
 def test_a_command_runs_in_the_home_and_with_the_python_of_its_experiment(run: Any, cluster: Cluster) -> None:
     run("results", "tiny")
-    assert cluster.asked == [(["results", "tiny-12345678", "--format", "table", "--rows", "trials"], "/shared/home", "/opt/python")]
+    words = ["results", "tiny-12345678", "--format", "table", "--rows", "trials"]
+    assert cluster.asked == [(words, "/shared/home", "/opt/python")]
 
 
 @pytest.mark.parametrize("words", [("--home", "/other", "stop", "tiny"), ("stop", "tiny", "--home", "/other")])

@@ -19,7 +19,9 @@ import yaml
 
 FILE = Path(__file__).with_name("kuberay.json")
 KINDS = ("RayCluster", "RayJob")
-SOURCE = "KubeRay {release}, helm-chart/kuberay-operator/crds, github.com/ray-project/kuberay; Apache-2.0; reduced by {by}"
+SOURCE = (
+    "KubeRay {release}, helm-chart/kuberay-operator/crds, github.com/ray-project/kuberay; Apache-2.0; reduced by {by}"
+)
 _SILENT = ("description", "default", "format")
 """What says nothing of which fields there are and what they take; so do further names that begin with x-kubernetes-."""
 _SHORT = 60

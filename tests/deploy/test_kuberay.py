@@ -1,7 +1,7 @@
 """The manifests for Kubernetes, strictly: a field that Kubernetes' or KubeRay's published schemas lack is an error.
 
-KubeRay's are in `kuberay.json`. KUBERAY_CRDS, a folder with the definitions as KubeRay publishes them, has that file held
-against these.
+KubeRay's are in `kuberay.json`. KUBERAY_CRDS, a folder with the definitions as KubeRay publishes them, has that file
+held against these.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.errors import DataError
 from orchestrator.execution import checks, preflight
-from orchestrator.execution.checks import DataPlace, Finding, Request, State, examine, versions
+from orchestrator.execution.checks import DataPlace, Finding, Request, State, Tracked, examine, versions
 from orchestrator.execution.preflight import PreflightError
 from orchestrator.store.home import Home
 from orchestrator.store.remote import Remote
@@ -124,6 +124,24 @@ def test_a_variable_that_is_not_set_is_named(tmp_path: Path) -> None:
     assert "NOT_SET" in finding.found
 
 
+@pytest.mark.parametrize(
+    ("uri", "told"),
+    [("http://me:secret@127.0.0.1:9", "http://127.0.0.1:9 cannot be used"), ("${env:NOT_SET}", "NOT_SET")],
+)
+def test_a_node_that_cannot_write_to_mlflow_is_warned_of(tmp_path: Path, uri: str, told: str) -> None:
+    (finding,) = found(tmp_path, "MLflow", tracked=Tracked(uri, "checked"))
+    assert finding.state is State.WARNING
+    assert told in finding.found
+    assert "secret" not in finding.found
+    assert "the driver alone records" in finding.advice
+
+
+def test_mlflow_in_a_file_is_the_drivers_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STORE", f"sqlite:///{tmp_path}/mlflow.db")
+    assert found(tmp_path, "MLflow", tracked=Tracked("${env:STORE}", "checked")) == []
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_everything_lists_the_data_sets_and_the_precision(tmp_path: Path) -> None:
     findings = {f.check: f for f in examine(Request(str(tmp_path), versions(), everything=True))}
     assert findings["data"].state is State.ABSENT
@@ -166,6 +184,7 @@ def test_a_node_that_has_gone_is_not_said_to_lack_the_package(monkeypatch: pytes
 def test_a_cluster_that_cannot_run_it_is_told_as_a_table() -> None:
     findings = [
         Finding("data cifar10", State.BROKEN, "is not there", "put it there", "10.0.0.2"),
+        Finding("MLflow", State.WARNING, "does not answer", "", "10.0.0.3"),
         Finding("disk", State.BROKEN, "is full", "", "10.0.0.17"),
     ]
     assert str(PreflightError(findings)).splitlines() == [
@@ -173,4 +192,5 @@ def test_a_cluster_that_cannot_run_it_is_told_as_a_table() -> None:
         "  node       what          is wrong; what to do",
         "  10.0.0.2   data cifar10  is not there; put it there",
         "  10.0.0.17  disk          is full",
+        "  10.0.0.3   MLflow        warning: does not answer",
     ]

@@ -225,6 +225,19 @@ def test_teachers_are_brought_and_an_alias_is_looked_at_again(trial: Make) -> No
     assert [path.read_bytes() for path in paths] == [b"first", b"another"]
 
 
+def test_a_teacher_in_another_store_is_brought_from_there(trial: Make, s3: str, tmp_path: Path) -> None:
+    elsewhere = Remote(f"{s3}/elsewhere", tmp_path / "maker")
+    (tmp_path / "maker").mkdir()
+    (tmp_path / "maker" / "t.pt").write_bytes(b"weights")
+    elsewhere.push(tmp_path / "maker" / "t.pt")
+    model = {"model": "resnet8", "checkpoint": f"{s3}/elsewhere/t.pt"}
+    user = trial("other", teachers=[{"model": model, "weights": "/driver/teachers/uri-0123"}])
+    user.bring_teachers()
+    path = user._remote.folder / "teachers" / "uri-0123"
+    assert path.read_bytes() == b"weights"
+    assert user._remote.entry(path) is None
+
+
 def test_tensors_come_back_as_they_were(trial: Make) -> None:
     one = trial()
     one.restore()

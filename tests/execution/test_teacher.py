@@ -1,5 +1,7 @@
 """Teachers that a spec names: where their weights are found, and that they are there before Ray starts."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from mlflow import MlflowClient
@@ -7,6 +9,7 @@ from mlflow import MlflowClient
 from orchestrator.errors import TrackingError, UsageError
 from orchestrator.execution.teacher import fetch_teachers, teacher_weights
 from orchestrator.store.home import Home
+from orchestrator.store.remote import Remote
 
 
 @pytest.fixture(scope="module")
@@ -58,11 +61,27 @@ def test_torchvisions_weights_are_named_to_the_trials(home):
     assert fetch(home, "torchvision:DEFAULT") == "torchvision:DEFAULT"
 
 
+def test_a_file_in_a_store_is_brought_once_and_again_when_it_has_changed(home, s3, tmp_path, monkeypatch):
+    monkeypatch.setenv("BUCKET", s3)
+    checkpoint, store = "${env:BUCKET}/teachers/t.pt", Remote(f"{s3}/teachers", tmp_path)
+    with pytest.raises(UsageError, match=f"teacher.checkpoint: there is no file {s3}/teachers/t.pt"):
+        fetch(home, checkpoint)
+    for value in (1.0, 2.0):
+        torch.save({"w": torch.full([round(value)], value)}, tmp_path / "t.pt")
+        store.push(tmp_path / "t.pt")
+        found = Path(fetch(home, checkpoint))
+        assert torch.load(found)["w"][0] == value
+        written = found.stat().st_ino
+        fetch(home, checkpoint)
+        assert found.stat().st_ino == written
+    assert found.parent == home.path / "teachers"
+
+
 def test_artifacts_of_a_run_are_downloaded(home, store, tmp_path):
     upload(store, tmp_path, {"w": torch.ones(2)})
     for checkpoint in (f"runs:/{store[1]}/model/teacher.pt", f"runs:/{store[1]}/model"):
         assert torch.load(fetch(home, checkpoint))["w"].tolist() == [1, 1]
-    assert not list((home.path / "teachers").glob(".*"))
+    assert not list((home.path / "teachers").glob(".mlflow-*"))
 
 
 def test_a_models_version_is_downloaded_once_and_an_alias_every_time(home, store, tmp_path):

@@ -36,6 +36,7 @@ def test_the_nearest_name_is_told():
         ({"model": "resnet8", "small_images": True}, "small_images", "is for torchvision/<name> models"),
         ({"model": "resnet8", "key_mapping": "repdistiller"}, "key_mapping", "has no effect without"),
         ({"model": "resnet8", "checkpoint": "torchvision:DEFAULT"}, "checkpoint", "is for torchvision/<name> models"),
+        ({"model": "resnet8", "checkpoint": "s3://me:secret@b/t.pt"}, "checkpoint", "a URI holds no credentials"),
         ({**TORCHVISION, "download": True}, "download", "is for checkpoints that torchvision names"),
         ({**TORCHVISION, "checkpoint": "a.pt", "download": True}, "download", "is for checkpoints that torchvision"),
     ],
@@ -53,6 +54,7 @@ def test_settings_that_do_not_go_together_are_refused(section, field, rule):
         {**TORCHVISION, "checkpoint": "torchvision:IMAGENET1K_V1", "download": True},
         {"model": "resnet56", "checkpoint": "resnet56.pth", "key_mapping": "repdistiller"},
         {"model": "resnet56", "checkpoint": "models:/teacher@best"},
+        {"model": "resnet56", "checkpoint": "s3://bucket/teacher.safetensors"},
         {"model": "mobilenet_v2", "stem_stride": 1},
     ],
 )

@@ -41,6 +41,15 @@ def test_a_file_gets_to_another_machine(here: Remote, uri: str, tmp_path: Path) 
     assert [p.name for p in other.folder.rglob("*") if p.is_file()] == ["b.bin"]
 
 
+def test_a_file_that_comes_in_part_is_not_taken(here: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = here.folder / "a.bin"
+    here.write(path, b"0123456789")
+    monkeypatch.setattr(Remote, "_chunks", lambda *_: iter([b"0123"]))
+    with pytest.raises(StorageError, match=r"a.bin: 4 bytes came instead of 10"):
+        here.pull(path)
+    assert not list(here.folder.iterdir())
+
+
 def test_an_empty_file_and_an_odd_name(here: Remote) -> None:
     path = here.folder / "a b" / "ü=1.txt"
     path.parent.mkdir(parents=True)

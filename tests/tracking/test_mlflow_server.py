@@ -1,11 +1,16 @@
 """Tracking on an MLflow server, also one that goes away."""
 
+import re
 import time
+from dataclasses import replace
 
 import pytest
+from mlflow.entities import ViewType
 from tracking_stores import EXPERIMENT, MLflowStore, epoch, epochs, trial_info, wait_until
 
+from orchestrator.execution.checks import Request, State, Tracked, examine, versions
 from orchestrator.search.trials import Status
+from orchestrator.tracking.mlflow_store import open_client
 
 
 @pytest.fixture
@@ -96,3 +101,17 @@ def test_a_server_that_stays_away_is_given_up_and_made_good_later(store, server)
     assert second.close(Status.FINISHED) == []
     seen = store.trial("a")
     assert (seen.epochs, seen.status) == (epochs(1, 9), "finished")
+
+
+def test_each_node_writes_to_it_and_reads_back_before_a_run(server, tmp_path, monkeypatch):
+    client = open_client(server.uri)
+    experiment = client.create_experiment("looked at")
+    monkeypatch.setenv("SERVER", server.uri)
+    request = Request(str(tmp_path), versions(), tracked=Tracked("${env:SERVER}", "looked at"))
+    for number in (0, 1, 0):
+        (finding,) = [f for f in examine(replace(request, number=number)) if f.check == "MLflow"]
+        assert finding.state is State.OK
+        assert re.fullmatch(rf"written and read back in \S+ s: {server.uri}", finding.found)
+    # Nothing of it is shown, and each node uses its run again.
+    assert client.search_runs([experiment]) == []
+    assert len(client.search_runs([experiment], run_view_type=ViewType.ALL)) == 2
