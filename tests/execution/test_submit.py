@@ -1,4 +1,7 @@
-"""Experiments that are submitted to a real Ray cluster, whose own orchestrator, if it has one, does not run."""
+"""Experiments that are submitted to a real Ray cluster of a head, where the driver runs, and a worker, where trials do.
+
+The cluster's own orchestrator, if it has one, does not run.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from ray_heads import TOKEN, free_port, ray_head
+from ray_heads import TOKEN, free_port, ray_files, ray_head, ray_worker
 
-from orchestrator.search.trials import Status
+from orchestrator.search.trials import Phase, Status
 from orchestrator.store.journal import Journal
 from orchestrator.tracking.mlflow_store import open_client
 from tests.execution.conftest import Shell, descendants
@@ -27,7 +30,14 @@ from tests.tracking.tracking_stores import Server
 SECRET = "hunter2-planted-0123456789"
 SUBMITTING = 10
 """Requests that submitting takes, and some of the following."""
-LONG = {"training.epochs": 30, "training.checkpoint_interval_s": 0, "search.num_samples": 2, "search.final_seeds": 1}
+LONG = {
+    "data.train_samples": 1200,
+    "training.epochs": 500,
+    "training.checkpoint_interval_s": 1,
+    "search.num_samples": 1,
+    "search.final_seeds": 0,
+}
+"""Trials that do not end before they are stopped."""
 
 
 @dataclass
@@ -39,11 +49,20 @@ class Cluster:
     home: Path
     """The home folder on the cluster."""
     mlflow: Server
+    worker: int
+    """The process of the node that has all CPUs."""
     code: int = 0
     """Of the last command."""
 
     def submit(self, spec: Path, *more: str, url: str | None = None) -> str:
         done = self.shell.run("submit", spec, "--address", url or self.url, "--home", self.home, *more)
+        self.code = done.returncode
+        return done.stdout
+
+    def ask(self, command: str, *words: str) -> str:
+        """What a command for the cluster prints, which is told nothing of a home folder."""
+        line = [sys.executable, "-m", "orchestrator", command, *words, "--address", self.url]
+        done = subprocess.run(line, env=self.shell.environment, capture_output=True, text=True, timeout=120)
         self.code = done.returncode
         return done.stdout
 
@@ -54,8 +73,12 @@ class Cluster:
 
     def states(self) -> list[str]:
         """Of the last attempts."""
-        told = self.shell.run("list", "--address", self.url, "--format", "json").stdout
-        return [job["state"] for job in json.loads(told)]
+        return [job["state"] for job in json.loads(self.ask("list", "--format", "json"))]
+
+    def trains(self, phase: str) -> bool:
+        """Whether a trial of a phase has come so far, on the worker, that it can go on from where it is."""
+        saved = self.home.glob(f"experiments/tiny-*/trials/*{phase}*/checkpoints/*.pt")
+        return any(saved) and bool(descendants("DistillationTrainable", self.worker))
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +97,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     starting = threading.Thread(target=mlflow.start)
     starting.start()
     try:
-        with ray_head(port, {"PYTHONPATH": str(broken), "PLANTED": SECRET}):
+        nodes_have = {"PYTHONPATH": str(broken), "PLANTED": SECRET}
+        with ray_head(port, nodes_have, cpus=0) as head, ray_worker(head, nodes_have) as worker:
             starting.join()
-            yield Cluster(f"http://127.0.0.1:{port}", shell, shell.home, mlflow)
+            yield Cluster(f"http://127.0.0.1:{port}", shell, shell.home, mlflow, worker)
     finally:
         shell.close()
         mlflow.kill()
@@ -145,29 +169,37 @@ def test_an_experiment_outlives_its_drivers(cluster: Cluster, cutting: str) -> N
     os.kill(drivers()[0], signal.SIGKILL)
     wait_for(lambda: cluster.states() == ["failed"])
 
-    # What was killed goes on, and ends when it is asked to.
+    # What was killed goes on, on the worker, and is saved when it is asked to.
     told = cluster.submit(spec)
     assert "Attempt 2 is job tiny-" in told
-    wait_for(lambda: cluster.sessions() == 2)
-    told = cluster.shell.run("status", "tiny", "--address", cluster.url, "--format", "json").stdout
-    status = json.loads(told)
+    wait_for(lambda: cluster.sessions() == 2 and cluster.trains("-000"))
+    status = json.loads(cluster.ask("status", "tiny", "--format", "json"))
     assert status["job"]["attempt"] == 2
     assert status["id"] == status["job"]["experiment"]
-    told = cluster.shell.run("pause", "tiny", "--address", cluster.url).stdout
+    told = cluster.ask("pause", "tiny")
     assert re.match(r"Attempt 2 of tiny-\w{8} has been stopped; submit its spec again", told)
-    told = cluster.shell.run("logs", "tiny", "--address", cluster.url).stdout
+    told = cluster.ask("logs", "tiny")
     assert "Interrupted; running trials were saved." in told
     assert "orchestrator submit" in told
 
-    # Through a bad connection to its end.
-    told = cluster.submit(spec, "--follow", url=cutting)
-    assert cluster.code == 0, told
+    # Followed through a bad connection, it ends with its results when it is stopped.
+    before = {key: record.epochs for key, record in cluster.shell.records().items()}
+    following = cluster.shell.start("submit", spec, "--address", cutting, "--home", cluster.home, "--follow")
+    wait_for(lambda: cluster.sessions() == 3 and cluster.trains("-000"))
+    told = cluster.ask("stop", "tiny", "--now")
+    assert re.match(r"tiny-\w{8}: it ends; see how far it is", told), told
+    told, _ = following.communicate(timeout=90)
+    assert following.returncode == 0, told
+    assert "Attempt 3 is job tiny-" in told
     assert "The connection is lost" in told
+    assert "Stopped by `orchestrator stop`: 3 of 3 trials have ended." in told
     assert re.search(r"Attempt 3 of tiny-\w{8} has succeeded", told)
-    assert {record.status for record in cluster.shell.records().values()} == {Status.FINISHED}
+    records = cluster.shell.records()
+    searched = [record for record in records.values() if record.trial.phase is Phase.SEARCH]
+    assert [record.status for record in searched] == [Status.STOPPED] * 2
+    assert all(record.epochs >= before[record.trial.id] for record in searched)
     assert cluster.states() == ["succeeded"]
-    done = cluster.shell.run("results", "--address", cluster.url, "--format", "json")
-    assert json.loads(done.stdout) == cluster.shell.results()
+    assert json.loads(cluster.ask("results", "--format", "json")) == cluster.shell.results()
 
 
 TELL_ALL = """
@@ -179,12 +211,13 @@ print(*(jobs.log(job) for job in jobs.all()), *jobs._client.list_jobs(), len(job
 
 
 def test_no_secret_is_kept_anywhere(cluster: Cluster) -> None:
-    """After the experiment above: in what its jobs tell, in the home folder, and in MLflow's files."""
+    """After the experiment above: in what its jobs tell, in the home folder, in MLflow's files and in Ray's."""
     command = [sys.executable, "-c", TELL_ALL, cluster.url]
     told = subprocess.run(command, env=cluster.shell.environment, capture_output=True, text=True, check=True).stdout
     assert told.endswith("3 jobs\n")
     files = [path for folder in (cluster.home, cluster.mlflow.folder) for path in folder.rglob("*") if path.is_file()]
-    assert {"mlflow.db", "spec.yaml", "ray.log", "journal.jsonl"} <= {path.name for path in files}
+    files += ray_files()
+    assert {"mlflow.db", "spec.yaml", "ray.log", "journal.jsonl", "raylet.out"} <= {path.name for path in files}
     for where, content in [("the jobs", told.encode()), *((path, path.read_bytes()) for path in files)]:
         assert SECRET.encode() not in content, where
         assert TOKEN.encode() not in content, where
