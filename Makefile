@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 TEST_STAMP := $(VENV)/.installed-for-tests
 SPEC ?= specs/quickstart.yaml
 
-.PHONY: help setup run test kills lint bench clean
+.PHONY: help setup run test kills lint bench docs notebook clean
 
 help: ## List what can be made
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -45,6 +45,13 @@ lint: $(TEST_STAMP) ## Check style and types
 bench: $(TEST_STAMP) ## Run every benchmark in its short form; without --quick a script gives the figures of the documentation
 	@for script in $$(grep -l -e --quick bench/*.py); do echo "== $$script"; $(BIN)/python $$script --quick || exit 1; done
 	$(BIN)/python bench/trial_overhead.py --workers 2 --quick
+
+docs: $(STAMP) ## Build the documentation's site into build/site; every warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "Open build/site/index.html; its search needs a server: $(BIN)/python -m http.server --directory build/site"
+
+notebook: $(STAMP) ## Run the documentation's notebook anew, which trains for a minute
+	$(BIN)/python docs/generate/notebook.py docs/notebooks/walkthrough.ipynb
 
 clean: ## Remove the environment and caches; experiments in .orchestrator stay
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,78 +1,20 @@
-"""An installed package of its own adds a loss, a feature loss, a model and a data set, which a spec then names."""
+"""The package of docs/extending.md, installed, adds a loss, a feature loss, a model and a data set; its spec trains."""
 
 import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-GROUPS = {
-    "losses": "absolute = my_package:Absolute",
-    "features": "centres = my_package:Centres",
-    "models": "linear = my_package:linear",
-    "datasets": "dots = my_package:load_dots",
-}
-OTHERS = '''
-import torch
-from torch import nn
-
-from orchestrator.data import Dataset, Images
-from orchestrator.distillation.features import FeatureLoss
-
-
-class Centres(FeatureLoss):
-    """The mean activation of each sample."""
-
-    default_layers = "embedding"
-
-    def compute(self, student, teacher, batch):
-        gaps = [(s.mean(1) - t.mean(1)).square() for s, t in zip(student, teacher)]
-        return batch.workers.share_of_mean(sum(gaps))
-
-
-class Linear(nn.Module):
-    feature_layers = ("flat",)
-    classifier_layer = "head"
-
-    def __init__(self, channels, classes):
-        super().__init__()
-        self.flat = nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(16 * channels, 8))
-        self.head = nn.Linear(8, classes)
-
-    def forward(self, images):
-        return self.head(self.flat(images))
-
-
-def linear(num_classes, in_channels=3, **others):
-    return Linear(in_channels, num_classes)
-
-
-def load_dots(root, verify):
-    draws = torch.Generator().manual_seed(0)
-    labels = torch.arange(40) % 2
-    images = torch.randint(0, 100, (40, 1, 6, 6), generator=draws) + 100 * labels[:, None, None, None]
-    part = Images(images.to(torch.uint8), labels)
-    return Dataset("dots", part, part, ("dark", "bright"), (0.5,), (0.25,), flip=False, crop_padding=0)
-'''
+PAGE = ROOT / "docs" / "extending.md"
 TRIAL = """
 import torch
 from orchestrator import build, load_spec
 from orchestrator.spec.variants import variants
 
-spec = load_spec({
-    "name": "plugins",
-    "data": {"dataset": "dots"},
-    "teacher": {"model": "linear"},
-    "student": {"model": "linear"},
-    "distillation": {
-        "temperature": {"method": "flsw"},
-        "adjustment": {"rule": "probability_shift"},
-        "loss": {"method": "absolute", "options": {"weight": 0.5}},
-        "features": [{"method": "centres", "weight": 2.0}],
-    },
-    "training": {"epochs": 1, "batch_size": 8},
-})
+spec = load_spec("plugins.yaml")
 run = variants(spec)[0].run
 splits = build.build_splits(run, build.load_data(run.data), 0)
 training = build.build_student_run(run, splits, build.build_teacher(run, splits.dataset))
@@ -84,16 +26,22 @@ print("trained", type(training.criterion.loss).__name__, training.criterion.loss
 """
 
 
+def shown(language: str) -> str:
+    """All blocks of a language on the page, one after the other."""
+    return "\n".join(re.findall(rf"^```{language}\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL))
+
+
 def test_an_installed_package_adds_methods(tmp_path: Path) -> None:
-    contributing = (ROOT / "CONTRIBUTING.md").read_text()
-    shown = re.search(r"```python\n(.*?)```", contributing, re.DOTALL)
-    assert shown is not None
-    (tmp_path / "my_package.py").write_text(shown[1] + OTHERS)
+    (tmp_path / "my_package.py").write_text(shown("python"))
+    (tmp_path / "plugins.yaml").write_text(shown("yaml"))
+    project = tomllib.loads(shown("toml"))["project"]
     installed = tmp_path / "my_package-1.0.dist-info"
     installed.mkdir()
-    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: my-package\nVersion: 1.0\n")
-    points = "".join(f"[orchestrator.{group}]\n{line}\n" for group, line in GROUPS.items())
-    (installed / "entry_points.txt").write_text(points)
+    (installed / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+    )
+    points = ((group, *point) for group, points in project["entry-points"].items() for point in points.items())
+    (installed / "entry_points.txt").write_text("".join(f"[{group}]\n{name} = {at}\n" for group, name, at in points))
 
     path = os.pathsep.join([str(tmp_path), str(ROOT)])
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
@@ -108,7 +56,7 @@ def test_the_groups_that_are_documented_are_those_of_the_registries() -> None:
     from orchestrator.registry import Registry
 
     groups = {value.group for value in vars(catalog).values() if isinstance(value, Registry)}
-    documented = set(re.findall(r"\| `(orchestrator\.\w+)` \|", (ROOT / "CONTRIBUTING.md").read_text()))
+    documented = set(re.findall(r"\| `(orchestrator\.\w+)` \|", PAGE.read_text()))
     # Specs have no `options` for these two.
     assert documented == groups - {"orchestrator.optimizers", "orchestrator.schedules"}
-    assert {f"orchestrator.{group}" for group in GROUPS} <= documented
+    assert set(tomllib.loads(shown("toml"))["project"]["entry-points"]) <= documented

@@ -9,44 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from complete_experiments import complete
 
 import orchestrator
 from orchestrator.cli.lines import PlainView
 from orchestrator.cli.notebook import NotebookView, in_notebook, view
 from orchestrator.errors import UsageError
-from orchestrator.execution.runner import _store
-from orchestrator.search.plan import Plan, make_plan
+from orchestrator.search.plan import make_plan
 from orchestrator.search.standing import State
-from orchestrator.search.trials import Phase, Record, Status, created, ended
-from orchestrator.store.home import ExperimentFolder, Home
+from orchestrator.search.trials import Record, Status
+from orchestrator.store.home import Home
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "python.md").read_text()
 SNIPPETS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-
-
-def write(home: Home, plan: Plan) -> ExperimentFolder:
-    """The plan's experiment as if all its trials had run, three epochs each."""
-    home.create()
-    folder = home.experiment(plan.spec)
-    trials = [plan.teacher_trial(key) for key in plan.teachers]
-    for arm in plan.arms:
-        trials += [plan.search_trial(arm, n, (arm.points or ())[n]) for n in range(arm.count)]
-        trials += [plan.final_trial(arm, n, (arm.points or ())[0]) for n in range(plan.spec.search.final_seeds)]
-    with folder.opened(plan.spec):
-        folder.journal.append({"event": "experiment", "key": "k", "id": folder.id})
-        for number, trial in enumerate(trials):
-            metrics = {"val/acc1": 80.0 + number % 7, "time/epoch_s": 0.5 + number % 3}
-            if trial.phase is Phase.FINAL:
-                metrics["test/acc1"] = 80.0 + number % 5
-            folder.journal.append(created(trial))
-            folder.journal.append(ended(Record(trial, Status.FINISHED, metrics, 3)))
-            folder.trial(trial.id).path.mkdir(parents=True)
-            for epoch in range(1, 5):
-                # The fourth was trained before a stop arrived.
-                folder.trial(trial.id).add_metrics(epoch, {**metrics, "val/acc1": 70.0 + epoch})
-        folder.journal.append({"event": "tracked", "store": _store(plan.spec, home)})
-    return folder
 
 
 @pytest.fixture
@@ -56,7 +32,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(ROOT)
     home = Home()
-    write(home, make_plan(orchestrator.load_spec("specs/quickstart.yaml", {"search.num_samples": 2})))
+    complete(home, make_plan(orchestrator.load_spec("specs/quickstart.yaml", {"search.num_samples": 2})))
     return home
 
 

@@ -106,7 +106,7 @@ class PluginAdjustment(PluginSection):
     """An adjustment rule that an installed package adds."""
 
     rule: Annotated[str, known_in(ADJUSTMENTS)] = Field(
-        description="Name of a adjustment rule that an installed package adds.",
+        description="Name of an adjustment rule that an installed package adds.",
         json_schema_extra={"not": {"enum": [*_RULES]}},
     )
 
