@@ -48,7 +48,9 @@ def run(
     from orchestrator.execution.runner import run_experiment
     from orchestrator.spec import ExperimentSpec
     from orchestrator.store.home import Home
+    from orchestrator.store.placing import place
 
-    checked, place = spec if isinstance(spec, ExperimentSpec) else load_spec(spec), Home(home)
-    with view(place, progress) as watcher:
-        return run_experiment(checked, place, watcher=watcher)
+    checked, where = spec if isinstance(spec, ExperimentSpec) else load_spec(spec), Home(home)
+    placed = place(checked, where)
+    with view(where, progress, placed.folder.log) as watcher:
+        return run_experiment(placed.spec, where, watcher=watcher, placed=placed)

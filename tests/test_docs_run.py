@@ -103,6 +103,7 @@ def walkthrough(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path
     shutil.rmtree(place / ".orchestrator", ignore_errors=True)
 
 
+@pytest.mark.xdist_group("ray")
 def test_the_notebook_runs_and_shows_what_it_did(walkthrough: tuple[Path, dict[str, Any]]) -> None:
     committed = json.loads(NOTEBOOK.read_text())
     assert outputs(walkthrough[1]) == outputs(committed)
@@ -110,6 +111,7 @@ def test_the_notebook_runs_and_shows_what_it_did(walkthrough: tuple[Path, dict[s
     assert [cell["execution_count"] for cell in committed["cells"] if cell["cell_type"] == "code"] == [*range(1, 13)]
 
 
+@pytest.mark.xdist_group("ray")
 def test_the_tutorials_commands_run(
     walkthrough: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

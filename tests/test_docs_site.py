@@ -17,6 +17,8 @@ from orchestrator.spec import ExperimentSpec
 
 ROOT = Path(__file__).parents[1]
 GENERATE = ROOT / "docs" / "generate"
+pytestmark = pytest.mark.xdist_group("site")
+"""It is built once where tests run side by side."""
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e-?\d+)?")
 
 

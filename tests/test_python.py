@@ -118,7 +118,8 @@ def test_a_notebook_shows_a_table(notebook: Handle, place: Home) -> None:
     assert in_notebook()
     plan = make_plan(orchestrator.load_spec("specs/quickstart.yaml", {"search.num_samples": 2}))
     record = Record(plan.search_trial(plan.arms[1], 0, {}))
-    with view(place, None) as watcher:
+    with view(place, None, place.path / "log") as watcher:
+        print("a library warns", file=sys.stderr)
         watcher.on_stage("starting Ray")
         watcher.on_plan(plan, {}, 2)
         watcher.on_start(record)
@@ -127,6 +128,7 @@ def test_a_notebook_shows_a_table(notebook: Handle, place: Home) -> None:
         failed = Record(plan.search_trial(plan.arms[2], 0, {}), Status.FAILED, reason="la-ps-000: the loss is <NaN>")
         watcher.on_end(failed)
     assert isinstance(watcher, NotebookView)
+    assert (place.path / "log").read_text() == "a library warns\n"
     assert "starting Ray" in notebook.pages[1]
     last = notebook.pages[-1]
     assert last.startswith("<pre")
@@ -154,5 +156,5 @@ def test_elsewhere_lines_are_shown_where_someone_looks(
     orchestrator.run(spec, progress=True)
     assert "nothing is left to run" in capsys.readouterr().out
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    assert isinstance(view(place, None), PlainView)
-    assert not isinstance(view(place, False), PlainView)
+    assert isinstance(view(place, None, place.path / "log"), PlainView)
+    assert not isinstance(view(place, False, place.path / "log"), PlainView)

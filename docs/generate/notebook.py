@@ -45,9 +45,13 @@ def run(path: Path, folder: Path) -> dict[str, Any]:
     """
     import nbformat
     from nbclient import NotebookClient
+    from traitlets.config import Config
 
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=600, record_timing=False, resources={"metadata": {"path": str(folder)}}).execute()
+    place = {"metadata": {"path": str(folder)}}
+    # The kernel is talked to through sockets that are files: no other user of the machine can listen.
+    config = Config(KernelManager={"transport": "ipc"})
+    NotebookClient(notebook, timeout=600, record_timing=False, resources=place, config=config).execute()
     return dict(json.loads(nbformat.writes(notebook)))
 
 

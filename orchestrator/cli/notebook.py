@@ -7,6 +7,7 @@ import io
 import sys
 import time
 from contextlib import AbstractContextManager
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,6 +17,7 @@ from rich.text import Text
 from orchestrator.analysis.notes import failures
 from orchestrator.cli.lines import PlainView
 from orchestrator.cli.progress import Drawing
+from orchestrator.cli.terminal import warnings_kept_in
 from orchestrator.execution.watcher import Watcher
 from orchestrator.search.plan import Plan
 from orchestrator.search.trials import Record
@@ -28,12 +30,15 @@ REDRAW_S = 0.5
 _PRE = "<pre style='white-space:pre;overflow-x:auto;line-height:normal;font-family:monospace'>{code}</pre>"
 
 
-def view(home: Home, progress: bool | None) -> AbstractContextManager[Watcher]:
-    """What shows a run's progress; `progress` None: in a notebook and on a terminal."""
+def view(home: Home, progress: bool | None, log: Path) -> AbstractContextManager[Watcher]:
+    """What shows a run's progress; `progress` None: in a notebook and on a terminal.
+
+    What else would fill a notebook's cell, such as warnings of Ray and MLflow, goes to `log`.
+    """
     if progress is False:
         return contextlib.nullcontext(Watcher())
     if in_notebook():
-        return NotebookView(home)
+        return NotebookView(home, log)
     if progress or sys.stdout.isatty():
         return PlainView(Console(highlight=False), home)
     return contextlib.nullcontext(Watcher())
@@ -48,8 +53,9 @@ def in_notebook() -> bool:
 class NotebookView(Drawing):
     """A table in a notebook's cell, drawn anew where something has happened."""
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: Home, log: Path) -> None:
         super().__init__(Console(file=io.StringIO(), width=WIDTH), home)
+        self._others = warnings_kept_in(log)
         self._handle: Any = None
         self._drawn_at = 0.0
 
@@ -57,11 +63,13 @@ class NotebookView(Drawing):
         from IPython.display import display
 
         self._handle = display(self, display_id=True)
+        self._others.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._others.__exit__(kind, error, trace)
         self._redraw(at_once=True)
 
     def on_stage(self, text: str) -> None:

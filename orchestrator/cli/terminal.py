@@ -53,3 +53,14 @@ def screen_of_our_own(log: Path) -> Iterator[Console]:
         for descriptor, copy in zip((1, 2), saved, strict=True):
             os.dup2(copy, descriptor)
             os.close(copy)
+
+
+@contextmanager
+def warnings_kept_in(log: Path) -> Iterator[None]:
+    """Send what libraries write to `sys.stderr` to `log`, in a process whose screen is not ours, as a notebook's kernel.
+
+    The file is left open: loggers that are set up meanwhile keep writing to it.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.redirect_stderr(log.open("a", encoding="utf-8", buffering=1)):
+        yield
