@@ -57,7 +57,7 @@ def screen_of_our_own(log: Path) -> Iterator[Console]:
 
 @contextmanager
 def warnings_kept_in(log: Path) -> Iterator[None]:
-    """Send what libraries write to `sys.stderr` to `log`, in a process whose screen is not ours, as a notebook's kernel.
+    """Send what libraries write to `sys.stderr` to `log`, where the screen is not ours, as in a notebook's kernel.
 
     The file is left open: loggers that are set up meanwhile keep writing to it.
     """
