@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 STAMP := $(VENV)/.installed
 TEST_STAMP := $(VENV)/.installed-for-tests
+DOCS_STAMP := $(VENV)/.installed-for-docs
 SPEC ?= specs/quickstart.yaml
 
 .PHONY: help setup run test kills lint bench docs notebook clean
@@ -46,11 +47,16 @@ bench: $(TEST_STAMP) ## Run every benchmark in its short form; without --quick a
 	@for script in $$(grep -l -e --quick bench/*.py); do echo "== $$script"; $(BIN)/python $$script --quick || exit 1; done
 	$(BIN)/python bench/trial_overhead.py --workers 2 --quick
 
-docs: $(STAMP) ## Build the documentation's site into build/site; every warning is an error
+# The site's generator, and Jupyter's kernel.
+$(DOCS_STAMP): $(STAMP)
+	$(PIP) '.[docs]'
+	@touch $@
+
+docs: $(DOCS_STAMP) ## Build the documentation's site into build/site; every warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "Open build/site/index.html; its search needs a server: $(BIN)/python -m http.server --directory build/site"
 
-notebook: $(STAMP) ## Run the documentation's notebook anew, which trains for a minute
+notebook: $(DOCS_STAMP) ## Run the documentation's notebook anew, which trains for a minute
 	$(BIN)/python docs/generate/notebook.py docs/notebooks/walkthrough.ipynb
 
 clean: ## Remove the environment and caches; experiments in .orchestrator stay
