@@ -56,7 +56,7 @@ def below(name: str, ancestor: int | None = None) -> dict[int, str]:
         if entry.name.isdigit():
             try:
                 parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-                commands[int(entry.name)] = (entry / "cmdline").read_bytes().decode()
+                commands[int(entry.name)] = (entry / "cmdline").read_bytes().decode().rstrip("\0")
             except OSError:
                 continue
 

@@ -23,8 +23,8 @@ from tests.execution.conftest import SPEC, Shell, below, descendants
 quiet_settings()
 ray = pytest.importorskip("ray")
 
-RAYS = ("ray::IDLE", "PlacementGroupCleaner", "AutoscalingCoordinator")
-"""Processes that Ray keeps for the next one, and actors of its own."""
+RAYS = ("ray::IDLE", "DashboardAgent", "RuntimeEnvAgent", "PlacementGroupCleaner", "AutoscalingCoordinator")
+"""Processes that Ray keeps for what comes next, a node's agents, and actors of its own."""
 TWO_WORKERS = {"resources.num_workers": 2, "search.final_seeds": 1, "student.norm": "group"}
 
 
