@@ -49,6 +49,9 @@ PRECISION_REASON: Final = "precision.reason"
 VALUE: Final = "params"
 """How the metric of a searched value begins where values change in mid-training."""
 
+SYSTEM: Final = "system"
+"""How the metrics of the driver's machine begin."""
+
 VALUES_BY_EPOCH: Final = "values.json"
 """Artifact: the values that a trial's epochs had, where they changed."""
 

@@ -9,15 +9,15 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted((ROOT / "bench").glob("*.py"))
-CALCULATES = ["scaling_model"]
-"""What predicts from figures that another script measured."""
+HELPS = ["scaling_model", "browser"]
+"""What others use: it predicts from their figures, or shows them pages."""
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
 def test_a_script_says_what_it_measures_and_has_a_short_form(script: Path) -> None:
     source = script.read_text()
     assert len(ast.get_docstring(ast.parse(source)) or "") > 60
-    assert ("--quick" in source) == (script.stem not in CALCULATES)
+    assert ("--quick" in source) == (script.stem not in HELPS)
 
 
 def test_make_runs_all_in_their_short_form() -> None:

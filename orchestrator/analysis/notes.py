@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from statistics import fmean
+from typing import Any
 
 from orchestrator import names
 from orchestrator.analysis.comparisons import verdict
@@ -19,6 +20,8 @@ from orchestrator.spec.variants import variants
 
 MAX_REASONS = 3
 """Different reasons of failures that stand below a comparison."""
+MAX_NOTE = 8000
+"""Characters of a run's note that MLflow takes."""
 MAX_NAMES = 3
 """Trials that are named with a reason they share."""
 
@@ -34,6 +37,18 @@ def verdicts(results: Results, found: Found) -> list[str]:
 def notes(results: Results, found: Found, state: State) -> list[str]:
     """How the figures came about: seeds, teachers, the teacher's mistakes, and failed trials."""
     return [*_final_runs(results, state), *_teachers(results, found), *_mistakes(results), *failures(results.records)]
+
+
+def run_note(results: Results, found: Found, state: State, environment: Mapping[str, Any]) -> str:
+    """The comparison, how to repeat it, and how its figures came about, in Markdown for the experiment's own run.
+
+    `environment` is what `environment.describe` gives. What may be long stands last, and is left out where a note
+    gets longer than stores take.
+    """
+    told = [line.strip() for line in [*_weak_teachers(results, found), *notes(results, found, state)]]
+    text = f"{results.to_markdown()}\n\n{_how_to_repeat(results, environment)}"
+    remarks = "\n\n### How the figures came about\n\n" + "\n".join(f"- {line}" for line in told)
+    return text + remarks if told and len(text + remarks) <= MAX_NOTE else text
 
 
 def teacher_found(key: str, accuracy: float | None, *, only: bool = True) -> str:
@@ -63,6 +78,26 @@ def stops(records: Iterable[Record]) -> list[str]:
 def reason(record: Record) -> str:
     """Why a trial failed or was stopped, without its name."""
     return (record.reason or "").removeprefix(f"{record.trial.id}: ")
+
+
+def _how_to_repeat(results: Results, environment: Mapping[str, Any]) -> str:
+    package = "distillation-orchestrator"
+    commit = str(environment.get("git_commit") or "")
+    versions = [
+        f"{name} {environment[name]}"
+        for name in ("python", package, "torch", "ray", "mlflow", "optuna")
+        if environment.get(name, "not installed") != "not installed"
+    ]
+    lines = [
+        "### To repeat it",
+        "",
+        "Download `spec.yaml`, an artifact of this run, then:",
+        "",
+        "    orchestrator run spec.yaml",
+        "",
+        f"It ran with {', '.join(versions)}" + (f", at commit `{commit}`" if commit else "") + ".",
+    ]
+    return "\n".join(lines)
 
 
 def _several(ids: list[str]) -> str:

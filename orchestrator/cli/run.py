@@ -140,7 +140,7 @@ def _run(
         if home.remote or any(folder.students):
             students = home.remote.name(folder.path) if home.remote else _short(folder.path)
             console.print(f"Trained students: {students}/{STUDENTS}", soft_wrap=True, markup=False)
-        where_to_look(checked, home, console)
+        where_to_look(checked, folder.id, home, console)
     return code
 
 

@@ -71,21 +71,21 @@ def ui(
     raise OrchestratorError(f"MLflow ended with exit code {code}", hint=f"its log says why: {log}")
 
 
-def where_to_look(spec: ExperimentSpec, home: Home, console: Console) -> None:
-    """Tell where the runs of an experiment are shown."""
+def where_to_look(spec: ExperimentSpec, id: str, home: Home, console: Console) -> None:
+    """Tell where the runs of an experiment are shown, which has this id."""
     from orchestrator.execution.runner import tracking_uri
-    from orchestrator.tracking.mlflow_store import find_experiment
-    from orchestrator.tracking.uris import experiment_page, redacted
+    from orchestrator.tracking.mlflow_store import find_page
+    from orchestrator.tracking.uris import redacted
 
     uri, local = tracking_uri(spec, home)
     server = f"http://127.0.0.1:{DEFAULT_PORT}" if local else uri
     experiment = spec.tracking.experiment or spec.name
     try:
-        found = find_experiment(uri, experiment) if server.startswith("http") else None
+        found = find_page(uri, server, experiment, id) if server.startswith("http") else None
     except TrackingError:
         # The run itself has told what MLflow did not take; only the page's own address is missing here.
         found = None
-    page = experiment_page(server, found) if found else f"{redacted(server)}, experiment {experiment}"
+    page = found or f"{redacted(server)}, experiment {experiment}"
     first = f"{shlex.join(['orchestrator', 'ui', *home.option])}, then " if local else ""
     console.print(f"Compare the runs: {first}{page}", soft_wrap=True, markup=False)
 

@@ -14,18 +14,16 @@ from pydantic import ValidationError
 
 from orchestrator import names
 from orchestrator.execution.briefing import Briefing
-from orchestrator.execution.exploiting import carry_out, values_by_epoch
-from orchestrator.execution.job import DESCRIBED, FAILURE, FATAL, INTERRUPTED, LASTING
+from orchestrator.execution.exploiting import carry_out
+from orchestrator.execution.job import DATA, DESCRIBED, FAILURE, FATAL, INTERRUPTED, LASTING
 from orchestrator.execution.setbacks import Setbacks
+from orchestrator.execution.shown import trial_info
 from orchestrator.execution.watcher import Watcher
 from orchestrator.search.agenda import Agenda
 from orchestrator.search.trials import Phase, Record, Status, Trial, created, ended, resumed
-from orchestrator.spec.loading import to_yaml
-from orchestrator.spec.variants import flatten
 from orchestrator.store.home import ExperimentFolder, Home
 from orchestrator.store.requests import Request
-from orchestrator.tracking.base import RunInfo, Tracker
-from orchestrator.tracking.runs import own_values
+from orchestrator.tracking.base import DataSet, RunInfo, Tracker
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -191,8 +189,9 @@ class Driver:
             return
         if DESCRIBED in result:
             record.described = dict(result[DESCRIBED])
-            self._tracker.describe(record.trial.id, result[DESCRIBED])
-            self.watcher.on_describe(record, result[DESCRIBED])
+            data = [DataSet(**one) for one in record.described.pop(DATA, ())]
+            self._tracker.describe(record.trial.id, record.described, data)
+            self.watcher.on_describe(record, record.described)
         epoch = int(result["epoch"])
         metrics = {name: float(value) for name, value in result.items() if names.is_metric(name)}
         record.epochs, record.metrics = epoch, metrics
@@ -303,28 +302,4 @@ class Driver:
         return sum(r.epochs if r.status.ended else len(self.history(r.trial)) for r in students)
 
     def _info(self, trial: Trial) -> RunInfo:
-        try:
-            run = self.plan.run_of(trial)
-            resolved = own_values(
-                run.model_dump(), trains_teacher=not self.plan.distils(trial), has_teacher=run.needs_teacher
-            )
-        except ValidationError:
-            resolved = dict(trial.params)
-        resources = self.plan.spec.resources
-        workers = {} if resources.workers == (1, 1) else {"resources.num_workers": resources.num_workers}
-        return RunInfo(
-            key=trial.id,
-            name=trial.id,
-            params={**flatten(resolved), **workers},
-            tags={
-                f"{names.TAG_PREFIX}phase": trial.phase,
-                f"{names.TAG_PREFIX}variant": trial.variant,
-                f"{names.TAG_PREFIX}seed": str(trial.seed),
-                f"{names.TAG_PREFIX}experiment": self.folder.id,
-            },
-            artifacts={
-                "spec.yaml": to_yaml(resolved),
-                "environment.json": self.environment,
-                **values_by_epoch(self.agenda.records[trial.id]),
-            },
-        )
+        return trial_info(self.plan, self.folder, self.agenda.records[trial.id], self.environment)

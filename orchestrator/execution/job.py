@@ -26,6 +26,9 @@ INTERRUPTED: Final = "interrupted"
 DESCRIBED: Final = "described"
 """Key of a trial's first result: what only its process knows of its networks, by dotted name."""
 
+DATA: Final = "data"
+"""Key of what is described that tells of the images: a list of `tracking.base.DataSet` as plain data."""
+
 
 @dataclass(frozen=True)
 class Job:

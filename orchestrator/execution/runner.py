@@ -11,12 +11,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator import environment, names
+from orchestrator import environment
+from orchestrator.analysis.notes import run_note
 from orchestrator.analysis.results import Results
 from orchestrator.errors import OrchestratorError, UsageError
 from orchestrator.execution.cluster import quiet_settings, ray_session
 from orchestrator.execution.interrupt import Interrupt, catching
 from orchestrator.execution.preflight import preflight
+from orchestrator.execution.shown import contents, experiment_info
 from orchestrator.execution.teacher import fetch_teachers
 from orchestrator.execution.warm_start import in_words, warm_start
 from orchestrator.execution.watcher import Watcher
@@ -24,22 +26,17 @@ from orchestrator.machine import Machine, this_machine
 from orchestrator.search.agenda import Agenda, Sampler
 from orchestrator.search.logits import plan_logits
 from orchestrator.search.plan import Arm, Plan, make_plan
-from orchestrator.search.standing import anything_left
+from orchestrator.search.standing import State, anything_left
 from orchestrator.search.trials import Phase, Record, Status
 from orchestrator.search.warm_start import Told
 from orchestrator.spec.base import expand_environment
 from orchestrator.spec.experiment import ExperimentSpec, digest
-from orchestrator.spec.loading import to_yaml
 from orchestrator.store.home import ExperimentFolder, Home
 from orchestrator.store.placing import Placed, place
-from orchestrator.tracking.base import RunInfo, Tracker
-from orchestrator.tracking.runs import source_tags
-from orchestrator.tracking.uris import without_passwords
+from orchestrator.tracking.base import Tracker
 
 if TYPE_CHECKING:
     from orchestrator.execution.driver import Driver
-
-HOW_TO_REPEAT = "Repeat it with `orchestrator run spec.yaml`; the spec is an artifact of this run."
 
 
 def run_experiment(
@@ -95,7 +92,7 @@ def run_experiment(
         tracker = tracker or default_tracker(spec, home)
         described = json.dumps(environment.describe(), indent=2)
         interrupt.check()
-        tracker.open(_parent(spec, folder, key, described))
+        tracker.open(experiment_info(spec, folder, key, described), contents(spec, folder.id))
         status = Status.FAILED
         try:
             interrupt.check()
@@ -119,7 +116,7 @@ def run_experiment(
             raise
         finally:
             results = Results(spec, folder.records(), id=folder.id)
-            note = f"{results.to_markdown()}\n\n{HOW_TO_REPEAT}"
+            note = run_note(results, _found(plan, results, home), _state(status, results), json.loads(described))
             unwritten = tracker.close(status, results.summary_metrics(), note, {"results.json": results.to_json()})
             if unwritten:
                 watcher.on_stage(
@@ -265,6 +262,19 @@ def _store(spec: ExperimentSpec, home: Home) -> str:
     return digest([uri, spec.tracking.experiment or spec.name, made])
 
 
+def _state(status: Status, results: Results) -> State:
+    """What a session leaves an experiment as, by how the session itself ended."""
+    if status is not Status.FINISHED:
+        return State.INTERRUPTED
+    return State.COMPLETE if results.answered else State.FAILED
+
+
+def _found(plan: Plan, results: Results, home: Home) -> dict[str, float | None]:
+    """Validation accuracy of the teachers that were found again, by key."""
+    records = {record.trial.id: record for record in results.records}
+    return {key: home.teacher_accuracy(key) for key in plan.finding(records, home.has_teacher).found}
+
+
 def _session_key(folder: ExperimentFolder) -> str:
     """The experiment's lasting key, made when it is first run."""
     for event in folder.journal.read():
@@ -280,23 +290,3 @@ def _clock(spec: ExperimentSpec, folder: ExperimentFolder) -> Callable[[], bool]
     limit = spec.budget.time_s
     spent, begin = folder.seconds(), time.monotonic()
     return lambda: limit is not None and spent + time.monotonic() - begin >= limit
-
-
-def _parent(spec: ExperimentSpec, folder: ExperimentFolder, key: str, described: str) -> RunInfo:
-    tags = {
-        f"{names.TAG_PREFIX}phase": "experiment",
-        f"{names.TAG_PREFIX}experiment": folder.id,
-        f"{names.TAG_PREFIX}hash": spec.hash,
-        **source_tags(environment.git_commit(), environment.owner()),
-    }
-    return RunInfo(
-        key=key,
-        name=folder.id,
-        params={
-            "seed": spec.seed,
-            "search.sampler": spec.search.drawing,
-            "search.num_samples": spec.search.samples,
-        },
-        tags=tags,
-        artifacts={"spec.yaml": to_yaml(without_passwords(spec.model_dump())), "environment.json": described},
-    )

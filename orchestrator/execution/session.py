@@ -16,9 +16,10 @@ from torch import nn
 
 from orchestrator import build, names
 from orchestrator.data import Dataset, Images
+from orchestrator.data.digest import quick_digest
 from orchestrator.errors import BuildError, CheckpointError, OrchestratorError, TeacherError
 from orchestrator.execution.artifacts import class_table, temperature_table
-from orchestrator.execution.job import Job
+from orchestrator.execution.job import DATA, Job
 from orchestrator.execution.logit_key import stored_logits
 from orchestrator.execution.logits import StoredLogits, images_digest
 from orchestrator.execution.sharing import Sharing
@@ -52,6 +53,7 @@ class Cache:
         self._dataset: tuple[object, Dataset] | None = None
         self._teacher: tuple[object, nn.Module] | None = None
         self._images: tuple[object, str] | None = None
+        self._digests: tuple[object, Mapping[str, str]] | None = None
         self.judged: tuple[object, float] | None = None
         """A teacher from a file, and its validation accuracy in percent."""
         self._tried: str | None = None
@@ -112,6 +114,12 @@ class Cache:
         if self._images is None or self._images[0] != key:
             self._images = (key, images_digest(splits.train))
         return self._images[1]
+
+    def digests(self, key: object, parts: Mapping[str, Images]) -> Mapping[str, str]:
+        """A short digest of each part of a data set; `key` stands for all that decides on their images."""
+        if self._digests is None or self._digests[0] != key:
+            self._digests = (key, {name: quick_digest(images) for name, images in parts.items()})
+        return self._digests[1]
 
     def teacher(self, job: Job, run: RunSpec, dataset: Dataset) -> nn.Module | None:
         """The network, or the average of several, that the job's student learns from."""
@@ -194,6 +202,7 @@ class Session:
             **chosen,
             names.PRECISION: settings.precision,
             names.PRECISION_REASON: settings.precision_reason,
+            DATA: self._data(),
         }
         """Parameters and multiply-adds of the networks, and what else only this process knows."""
         if self._writes:
@@ -227,6 +236,28 @@ class Session:
                 size = build.network_size(model, partial(build.build_network, model, dataset, 0), dataset)
                 sizes |= {f"{name}.parameters": size.parameters, f"{name}.flops": size.multiply_adds}
         return sizes
+
+    def _data(self) -> list[dict[str, Any]]:
+        """The images that the trial uses, as `tracking.base.DataSet` has them."""
+        data, dataset = self.run.data, self._splits.dataset
+        learnt = self._splits.train if self.job.distils else self._splits.teacher_train
+        parts = {"training": learnt, "validation": self._splits.val}
+        if self.job.phase == Phase.FINAL:
+            parts["testing"] = dataset.test
+        samples = None if self.job.distils or self.run.teacher is None else self.run.teacher.train_samples
+        key = (data.model_dump_json(), samples, self.job.distils, self.job.phase, self.job.split_seed)
+        digests = self._cache.digests(key, parts)
+        return [
+            {
+                "name": data.dataset,
+                "context": name,
+                "digest": digests[name],
+                "shape": list(images.images.shape),
+                "classes": len(dataset.classes),
+                "root": data.root,
+            }
+            for name, images in parts.items()
+        ]
 
     def _teacher_accuracy(self) -> dict[str, float]:
         """Validation accuracy of a teacher from a file, which may have been made for other images or classes."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.search.trials import Status
+from orchestrator.tracking.views import Contents
 
 Epoch = Mapping[str, float]
 """Metrics of one epoch by name, `names.EPOCH_TIME` among them, and the key "epoch", counted from 1."""
@@ -24,6 +25,24 @@ class RunInfo:
     tags: Mapping[str, str] = field(default_factory=dict)
     artifacts: Mapping[str, str] = field(default_factory=dict)
     """Text files by name."""
+    note: str = ""
+    """What it is, in Markdown."""
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Images that a trial uses."""
+
+    name: str
+    context: str
+    """What for: training, validation or testing."""
+    digest: str
+    """Of these very images, in at most 36 characters."""
+    shape: Sequence[int]
+    """Images, channels, height and width."""
+    classes: int
+    root: str | None = None
+    """Where the spec says that they lie."""
 
 
 class Tracker(ABC):
@@ -36,16 +55,19 @@ class Tracker(ABC):
     """
 
     @abstractmethod
-    def open(self, experiment: RunInfo) -> None:
-        """Create the store and the parent run, or find them; raises `TrackingError`."""
+    def open(self, experiment: RunInfo, seen: Contents | None = None) -> None:
+        """Create the store and the parent run, or find them; raises `TrackingError`.
+
+        `seen` is what the store's pages are to show of the experiment, if it has such.
+        """
 
     @abstractmethod
     def start(self, run: RunInfo, history: Sequence[Epoch] = ()) -> None:
         """A trial starts or goes on; `history` holds the epochs it has behind it."""
 
     @abstractmethod
-    def describe(self, key: str, params: Mapping[str, Any]) -> None:
-        """Further parameters of a trial, which only its process knows; they may be told again."""
+    def describe(self, key: str, params: Mapping[str, Any], data: Sequence[DataSet] = ()) -> None:
+        """Further parameters of a trial, and its images, which only its process knows; they may be told again."""
 
     @abstractmethod
     def log(self, key: str, epoch: Epoch) -> None:

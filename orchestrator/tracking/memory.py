@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from orchestrator.search.trials import Status
-from orchestrator.tracking.base import Epoch, RunInfo, Tracker
+from orchestrator.tracking.base import DataSet, Epoch, RunInfo, Tracker
+from orchestrator.tracking.views import Contents
 
 
 @dataclass
@@ -19,6 +20,7 @@ class MemoryRun:
     reason: str | None = None
     epochs: list[dict[str, float]] = field(default_factory=list)
     """Metrics by epoch, each with the key "epoch"."""
+    data: list[DataSet] = field(default_factory=list)
     artifacts: dict[str, str] = field(default_factory=dict)
     """Text files by name, from when it ended."""
 
@@ -36,7 +38,7 @@ class MemoryTracker(Tracker):
         self.artifacts: dict[str, str] = {}
         self._earlier: dict[str, Status] = {}
 
-    def open(self, experiment: RunInfo) -> None:
+    def open(self, experiment: RunInfo, seen: Contents | None = None) -> None:
         self._earlier = {key: run.status for key, run in self.runs.items()}
         self.experiment = MemoryRun(experiment)
 
@@ -46,8 +48,9 @@ class MemoryTracker(Tracker):
         for epoch in history:
             self.log(run.key, epoch)
 
-    def describe(self, key: str, params: Mapping[str, Any]) -> None:
+    def describe(self, key: str, params: Mapping[str, Any], data: Sequence[DataSet] = ()) -> None:
         run = self.runs[key]
+        run.data = list(data)
         run.info = replace(run.info, params={**run.info.params, **params})
 
     def log(self, key: str, epoch: Epoch) -> None:

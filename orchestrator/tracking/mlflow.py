@@ -15,13 +15,14 @@ from mlflow.exceptions import MlflowException
 from orchestrator import names
 from orchestrator.errors import TrackingError
 from orchestrator.search.trials import Status
-from orchestrator.tracking.base import Epoch, RunInfo, Tracker
+from orchestrator.tracking.base import DataSet, Epoch, RunInfo, Tracker
 from orchestrator.tracking.failures import cause, may_pass, unusable
-from orchestrator.tracking.mlflow_store import KEY_TAG, STATUS_TAG, open_client, search
+from orchestrator.tracking.mlflow_store import KEY_TAG, NOTE_TAG, STATUS_TAG, as_input, open_client, search, show
+from orchestrator.tracking.mlflow_system import SystemMetrics
+from orchestrator.tracking.views import Contents
 from orchestrator.tracking.writer import GivenUpError, Writer
 
 REASON_TAG = f"{names.TAG_PREFIX}reason"
-NOTE_TAG = "mlflow.note.content"
 MAX_PARAMS, MAX_VALUE = 100, 6000
 """MLflow's limits on one batch and one parameter value."""
 MAX_METRICS = 350
@@ -72,22 +73,27 @@ class MLflowTracker(Tracker):
         self.parent_id = ""
         self._artifacts = artifacts
         self._source: dict[str, str] = {}
+        self._data: list[DataSet] = []
+        """What trials of this session have told of."""
         self._children: dict[str, _Child] = {}
         self._writer = Writer(
-            idle=self._send_all,
+            idle=self._collect,
             idle_every_s=SEND_EVERY_S,
             may_pass=may_pass,
             describe=lambda error: cause(error, uri),
             patience_s=patience_s,
         )
 
-    def open(self, experiment: RunInfo) -> None:
+    def open(self, experiment: RunInfo, seen: Contents | None = None) -> None:
         try:
             self._client = open_client(self.uri, self._artifacts)
             self.experiment_id = self._find_or_create_experiment()
+            if seen is not None:
+                show(self._client, self.experiment_id, seen)
             # Where the experiment comes from, its trials come from.
             self._source = {name: value for name, value in experiment.tags.items() if name.startswith("mlflow.")}
             self.parent_id = self._find_or_create_parent(experiment)
+            self._system = SystemMetrics(self.parent_id, self.uri, self._client)
             for run in self._runs(f"tags.`{names.PARENT_RUN_TAG}` = '{self.parent_id}'"):
                 key = run.data.tags.get(KEY_TAG, "")
                 self._children[key] = _Child(key, run.info.run_id, _status_of(run), taken_up=False)
@@ -95,15 +101,16 @@ class MLflowTracker(Tracker):
             raise
         except Exception as error:
             raise unusable(self.uri, error) from None
+        self._parent = _Child("the experiment", self.parent_id)
         self._writer.start()
 
     def start(self, run: RunInfo, history: Sequence[Epoch] = ()) -> None:
         now = _milliseconds()
         self._writer.put(lambda: self._start(run, history, now))
 
-    def describe(self, key: str, params: Mapping[str, Any]) -> None:
+    def describe(self, key: str, params: Mapping[str, Any], data: Sequence[DataSet] = ()) -> None:
         told = [Param(name, str(value)[:MAX_VALUE]) for name, value in params.items()]
-        self._writer.put(lambda: self._put_params(self._children.get(key), told))
+        self._writer.put(lambda: self._describe(key, told, data))
 
     def log(self, key: str, epoch: Epoch) -> None:
         now = _milliseconds()
@@ -133,10 +140,8 @@ class MLflowTracker(Tracker):
         found = self._client.get_experiment_by_name(self.experiment)
         if found is None:
             location = self._artifacts.as_uri() if self._artifacts else None
-            # The tag makes MLflow's list of experiments lead to the model-training view.
-            tags = {"mlflow.experimentKind": "custom_model_development"}
             try:
-                return str(self._client.create_experiment(self.experiment, location, tags))
+                return str(self._client.create_experiment(self.experiment, location))
             except MlflowException:
                 # Another process may have made it in between.
                 found = self._client.get_experiment_by_name(self.experiment)
@@ -171,6 +176,8 @@ class MLflowTracker(Tracker):
 
     def _create_run(self, run: RunInfo, tags: Mapping[str, str], start: int) -> str:
         tags = {**self._source, **run.tags, **tags, KEY_TAG: run.key, STATUS_TAG: Status.RUNNING}
+        if run.note:
+            tags[NOTE_TAG] = run.note
         return str(self._client.create_run(self.experiment_id, start, tags, run.name).info.run_id)
 
     # What follows runs in the writer's thread.
@@ -259,14 +266,26 @@ class MLflowTracker(Tracker):
             left_open = child.status in (Status.RUNNING, Status.PAUSED) and not child.taken_up
             if left_open or child.paused:
                 self._terminate(child.key, child.run_id, Status.INTERRUPTED, None, now)
-        parent = _Child("the experiment", self.parent_id)
-        parent.waiting = [[Metric(name, value, now, 0)] for name, value in metrics.items()]
-        self._send(parent)
+        self._parent.waiting += [[Metric(name, value, now, 0)] for name, value in metrics.items()]
+        self._send(self._parent)
         if note:
             writing = partial(self._client.set_tag, self.parent_id, NOTE_TAG, note)
             self._writer.persist("the experiment: its note", writing)
         self._put_artifacts("the experiment", self.parent_id, artifacts)
         self._terminate("the experiment", self.parent_id, status, None, now)
+
+    def _describe(self, key: str, params: Sequence[Param], data: Sequence[DataSet]) -> None:
+        child = self._children.get(key)
+        self._put_params(child, params)
+        if child is None or not data:
+            return
+        inputs = [as_input(one) for one in data]
+        # The experiment's own run has what all its trials have together.
+        new = [one for one in data if one not in self._data]
+        self._data += new
+        for run_id, which in ((child.run_id, inputs), (self.parent_id, [as_input(one) for one in new])):
+            if which:
+                self._writer.persist(f"{key}: its data", partial(self._client.log_inputs, run_id, which))
 
     def _put_params(self, child: _Child | None, params: Sequence[Param]) -> None:
         if child is None:
@@ -282,6 +301,12 @@ class MLflowTracker(Tracker):
     def _put_artifacts(self, key: str, run_id: str, artifacts: Mapping[str, str]) -> None:
         for name, text in artifacts.items():
             self._writer.persist(f"{key}: {name}", partial(self._client.log_text, run_id, text, name))
+
+    def _collect(self) -> None:
+        self._send_all()
+        if machine := self._system.due():
+            self._parent.waiting.append(machine)
+            self._send(self._parent)
 
     def _send_all(self) -> None:
         for child in self._children.values():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import re
 import sqlite3
@@ -15,16 +16,20 @@ from tempfile import TemporaryDirectory
 
 from filelock import FileLock
 from mlflow import MlflowClient
-from mlflow.entities import Run, ViewType
+from mlflow.entities import Dataset, DatasetInput, Experiment, InputTag, Run, ViewType
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
 from orchestrator import names
 from orchestrator.errors import TrackingError
 from orchestrator.search.trials import Status
+from orchestrator.tracking.base import DataSet
 from orchestrator.tracking.failures import cause, unusable
-from orchestrator.tracking.uris import redacted
+from orchestrator.tracking.uris import experiment_page, redacted
+from orchestrator.tracking.views import NOTE_BEGINS, TAG, Contents, address, charts_key, note, views
 
 KEY_TAG = f"{names.TAG_PREFIX}key"
 STATUS_TAG = f"{names.TAG_PREFIX}status"
+NOTE_TAG = "mlflow.note.content"
 TRIED = "orchestrator-doctor"
 """What begins the names of experiments in which a store is tried out."""
 PAGE = 200
@@ -97,6 +102,50 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
+def show(client: MlflowClient, experiment_id: str, seen: Contents) -> None:
+    """Have MLflow's page of an experiment show what there is to see; somebody's own note stays."""
+    made = views(seen)
+    tags = {
+        # Of the page: without it MLflow takes an experiment for one of prompts and traces until it has seen a run.
+        "mlflow.experimentKind": "custom_model_development",
+        "mlflow.experiment.primaryMetric.name": seen.metric,
+    }
+    there = client.get_experiment(experiment_id).tags
+    if there.get(NOTE_TAG, NOTE_BEGINS).startswith(NOTE_BEGINS):
+        tags[NOTE_TAG] = note(made, seen.id, experiment_page("", experiment_id).lstrip("/"))
+    now = int(time.time() * 1000)
+    for number, view in enumerate(made):
+        if not view.is_in(there.get(view.tag, "")):
+            tags[view.tag] = view.value(now - number)
+    for name, value in tags.items():
+        if there.get(name) != value:
+            client.set_experiment_tag(experiment_id, name, value)
+
+
+def as_input(data: DataSet) -> DatasetInput:
+    """Images as MLflow has what goes into a run, under the types that its own readers know."""
+    count, *image = data.shape
+    tensors = {
+        part: json.dumps([{"type": "tensor", "tensor-spec": {"dtype": dtype, "shape": [-1, *shape]}}])
+        for part, dtype, shape in (("features", "uint8", image), ("targets", "int64", []))
+    }
+    if data.root is None:
+        kind, source = "code", {"tags": {"mlflow.source.name": f"orchestrator: data.dataset {data.name}"}}
+    else:
+        kind, source = "local", {"uri": data.root}
+    return DatasetInput(
+        Dataset(
+            name=data.name,
+            digest=data.digest,
+            source_type=kind,
+            source=json.dumps(source),
+            schema=json.dumps({"mlflow_tensorspec": tensors}),
+            profile=json.dumps({"num_rows": count, "num_classes": data.classes}),
+        ),
+        [InputTag(MLFLOW_DATASET_CONTEXT, data.context)],
+    )
+
+
 def close_orphans(uri: str, experiment: str, parent_key: str) -> int:
     """Mark the runs of an experiment whose driver is gone as killed; returns how many there were.
 
@@ -120,15 +169,26 @@ def close_orphans(uri: str, experiment: str, parent_key: str) -> int:
     return len(orphans)
 
 
-def find_experiment(uri: str, experiment: str) -> str | None:
-    """MLflow's id of an experiment, None if there is none; raises `TrackingError` where MLflow cannot be asked."""
+def find_experiment(uri: str, experiment: str) -> Experiment | None:
+    """An MLflow experiment, None if there is none; raises `TrackingError` where MLflow cannot be asked."""
     if _is_missing(uri):
         return None
     try:
-        found = open_client(uri).get_experiment_by_name(experiment)
+        return open_client(uri).get_experiment_by_name(experiment)
     except Exception as error:
         raise unusable(uri, error) from None
-    return str(found.experiment_id) if found else None
+
+
+def find_page(uri: str, server: str, experiment: str, ours: str) -> str | None:
+    """The address of an MLflow experiment's runs on a server, None if there is none such; `ours` is our own id of it.
+
+    It opens our view of them where the store has it. Raises `TrackingError` where MLflow cannot be asked.
+    """
+    found = find_experiment(uri, experiment)
+    if found is None:
+        return None
+    page, key = experiment_page(server, found.experiment_id), charts_key(ours)
+    return address(page, key) if f"{TAG}{key}" in found.tags else page
 
 
 @dataclass(frozen=True)
@@ -148,13 +208,13 @@ def search_trials(uri: str, experiment: str, metric: str, besides: str) -> list[
     Those whose values may have changed in mid-training are not among them.
     Raises `TrackingError` where MLflow cannot be asked.
     """
-    experiment_id = find_experiment(uri, experiment)
-    if experiment_id is None:
+    stored = find_experiment(uri, experiment)
+    if stored is None:
         return None
     try:
         client = open_client(uri)
         found = []
-        runs = search(client, experiment_id, f"tags.`{names.TAG_PREFIX}phase` = 'search'")
+        runs = search(client, stored.experiment_id, f"tags.`{names.TAG_PREFIX}phase` = 'search'")
         for run in sorted(runs, key=lambda run: (run.info.start_time, run.info.run_name)):
             tags, has_result = run.data.tags, run.data.tags.get(STATUS_TAG) in (Status.FINISHED, Status.STOPPED)
             changing = any(name.startswith(names.value_metric("")) for name in run.data.metrics)

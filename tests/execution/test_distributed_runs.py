@@ -32,7 +32,7 @@ def steps_of(shell: Shell, record: Record) -> list[int]:
     """The steps that MLflow has of a trial; it must have one run of it."""
     client = MlflowClient(f"sqlite:///{shell.home / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("tiny")
-    (run,) = client.search_runs([experiment.experiment_id], f"attributes.run_name = '{record.trial.id}'")
+    (run,) = client.search_runs([experiment.experiment_id], f"tags.`orchestrator.key` = '{record.trial.id}'")
     assert run.data.params["resources.num_workers"] == "2"
     return sorted(metric.step for metric in client.get_metric_history(run.info.run_id, names.TRAIN_LOSS))
 

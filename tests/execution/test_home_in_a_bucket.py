@@ -110,7 +110,7 @@ def test_an_experiment_moves_from_machine_to_machine(shell: Shell, s3: str, tmp_
     for run in runs:
         if names.PARENT_RUN_TAG in run.data.tags:
             steps = [metric.step for metric in client.get_metric_history(run.info.run_id, names.TRAIN_LOSS)]
-            assert sorted(steps) == list(range(1, after[run.info.run_name].epochs + 1))
+            assert sorted(steps) == list(range(1, after[run.data.tags["orchestrator.key"]].epochs + 1))
 
     on("a third")
     results = shell.results()

@@ -50,7 +50,7 @@ def _check_complete_and_without_duplicates(shell: Shell, ended_before: dict[str,
     for run in runs:
         if names.PARENT_RUN_TAG in run.data.tags:
             steps = [metric.step for metric in client.get_metric_history(run.info.run_id, names.TRAIN_LOSS)]
-            assert sorted(steps) == list(range(1, records[run.info.run_name].epochs + 1))
+            assert sorted(steps) == list(range(1, records[run.data.tags["orchestrator.key"]].epochs + 1))
 
 
 def test_ctrl_c_saves_marks_and_tells_how_to_go_on(shell: Shell) -> None:
@@ -74,7 +74,7 @@ def test_ctrl_c_saves_marks_and_tells_how_to_go_on(shell: Shell) -> None:
     client = MlflowClient(f"sqlite:///{shell.home / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("tiny")
     killed = client.search_runs([experiment.experiment_id], "attributes.status = 'KILLED'")
-    assert {run.info.run_name for run in killed} >= {record.trial.id for record in interrupted}
+    assert {run.data.tags["orchestrator.key"] for run in killed} >= {record.trial.id for record in interrupted}
     ended = {name: record.metrics for name, record in records.items() if record.status.ended}
     again = shell.run("run", spec)
     assert again.returncode == 0, again.stdout

@@ -77,7 +77,7 @@ def test_mlflow_has_one_parent_and_a_child_for_each_trial(finished: Finished, cl
     assert len(parents) == 1
     assert len(runs) == 1 + TRIALS
     assert {run.info.status for run in runs} == {"FINISHED"}
-    assert {run.info.run_name for run in runs if run is not parents[0]} == set(finished[0].records())
+    assert {run.data.tags["orchestrator.key"] for run in runs if run is not parents[0]} == set(finished[0].records())
     assert "la+dtd" in parents[0].data.tags["mlflow.note.content"]
     assert {"spec.yaml", "environment.json", "results.json"} <= {
         artifact.path for artifact in client.list_artifacts(parents[0].info.run_id)
@@ -86,7 +86,7 @@ def test_mlflow_has_one_parent_and_a_child_for_each_trial(finished: Finished, cl
 
 def test_mlflow_children_hold_values_metrics_and_where_they_come_from(finished: Finished, client: MlflowClient) -> None:
     experiment = client.get_experiment_by_name("tiny")
-    (run,) = client.search_runs([experiment.experiment_id], "attributes.run_name = 'la+dtd-final-1'")
+    (run,) = client.search_runs([experiment.experiment_id], "attributes.run_name = 'la+dtd-final-1 seed 1'")
     record = finished[0].records()["la+dtd-final-1"]
     assert float(run.data.params["distillation.temperature.max"]) == pytest.approx(
         record.trial.params["distillation.temperature.max"]

@@ -99,9 +99,9 @@ def test_what_another_terminal_asks_for_is_done_and_nothing_is_lost(shell: Shell
     runs = client.search_runs([client.get_experiment_by_name("tiny").experiment_id])
     assert {run.info.status for run in runs} == {"FINISHED"}
     for run in runs:
-        if run.info.run_name in records:
+        if run.data.tags["orchestrator.key"] in records:
             steps = [seen.step for seen in client.get_metric_history(run.info.run_id, names.TRAIN_LOSS)]
-            assert sorted(steps) == list(range(1, records[run.info.run_name].epochs + 1))
+            assert sorted(steps) == list(range(1, records[run.data.tags["orchestrator.key"]].epochs + 1))
 
 
 def test_two_experiments_run_at_once_and_one_is_extended(shell: Shell) -> None:
@@ -137,8 +137,9 @@ def check(shell: Shell, name: str, students: int) -> None:
     assert sum(record.trial.phase is not Phase.TEACHER for record in records.values()) == students
     client = MlflowClient(f"sqlite:///{shell.home / 'mlflow.db'}")
     runs = client.search_runs([client.get_experiment_by_name(name).experiment_id])
-    assert sorted(run.info.run_name for run in runs if names.PARENT_RUN_TAG in run.data.tags) == sorted(records)
+    children = [run for run in runs if names.PARENT_RUN_TAG in run.data.tags]
+    assert sorted(run.data.tags["orchestrator.key"] for run in children) == sorted(records)
     for run in runs:
-        if run.info.run_name in records:
+        if run.data.tags["orchestrator.key"] in records:
             steps = [seen.step for seen in client.get_metric_history(run.info.run_id, names.TRAIN_LOSS)]
-            assert sorted(steps) == list(range(1, records[run.info.run_name].epochs + 1))
+            assert sorted(steps) == list(range(1, records[run.data.tags["orchestrator.key"]].epochs + 1))

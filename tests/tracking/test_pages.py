@@ -13,6 +13,9 @@ from orchestrator.search.trials import Status
 from orchestrator.store.home import Home
 from orchestrator.tracking.mlflow import MLflowTracker
 from orchestrator.tracking.uris import experiment_page
+from orchestrator.tracking.views import Contents
+
+ID = "tiny-12345678"
 
 
 @pytest.fixture
@@ -30,7 +33,7 @@ def told(tmp_path, monkeypatch):
             }
         )
         screen = io.StringIO()
-        where_to_look(spec, home or Home(tmp_path), Console(file=screen, width=40))
+        where_to_look(spec, ID, home or Home(tmp_path), Console(file=screen, width=40))
         return screen.getvalue().strip()
 
     return tell
@@ -55,6 +58,14 @@ def test_a_local_store_is_shown_by_our_ui(tmp_path, told):
         tracker.close(Status.FINISHED)
     page = f"http://127.0.0.1:{DEFAULT_PORT}/#/experiments/{tracker.experiment_id}/runs"
     assert told() == f"Compare the runs: orchestrator ui --home {tmp_path}, then {page}"
+
+
+def test_an_experiments_address_opens_its_view(tmp_path, told):
+    home = Home(tmp_path)
+    tracker = MLflowTracker(home.tracking_uri, "tiny", home.artifacts)
+    tracker.open(EXPERIMENT, Contents(ID, "val/acc1", "max"))
+    tracker.close(Status.FINISHED)
+    assert told().endswith(f"/runs?viewStateShareKey={ID}-search&compareRunsMode=CHART")
 
 
 def test_a_server_shows_its_own_page(told, server, tmp_path):

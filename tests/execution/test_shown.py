@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from orchestrator.execution.runner import _parent
+from orchestrator.execution.shown import experiment_info
 from orchestrator.spec import load_spec
 from orchestrator.store.home import Home
 
@@ -23,7 +23,7 @@ def kept(tmp_path: Path, uri: str, earlier: str) -> tuple[str, str]:
             "search": {"warm_start": {"mlflow": "earlier", "uri": earlier}},
         }
     )
-    run = _parent(spec, Home(tmp_path).own(spec), "key", "{}")
+    run = experiment_info(spec, Home(tmp_path).own(spec), "key", "{}")
     content = yaml.safe_load(run.artifacts["spec.yaml"])
     return content["tracking"]["uri"], content["search"]["warm_start"]["uri"]
 
