@@ -47,6 +47,7 @@ from orchestrator.search.trials import Record, Status, Trial
 from orchestrator.store.home import Home
 from orchestrator.store.trial import TrialFolder
 from orchestrator.tracking.base import DataSet
+from orchestrator.tracking.uris import experiment_page
 from orchestrator.tracking.views import address, views
 
 LOG_BOUND_MS = 5.0
@@ -260,7 +261,7 @@ DRAWN = "document.querySelectorAll('.js-plotly-plot .main-svg').length"
 
 def pages(server: str, experiment: str, plan: Plan, id: str, shots: Path | None) -> dict[str, float]:
     """Seconds from an address to what it is opened for, each in a fresh tab of a browser that knows the scripts."""
-    page = f"{server}/#/experiments/{experiment}/runs"
+    page = experiment_page(server, experiment)
     search, final, table = views(contents(plan.spec, id))
     found: dict[str, float] = {}
     with Browser() as browser:

@@ -21,6 +21,8 @@ from orchestrator.spec import ExperimentSpec
 from orchestrator.store.home import Home
 
 DEFAULT_PORT = 5000
+LATEST = 3
+"""Experiments whose pages are named."""
 GRACE_S = 5.0
 """Seconds that MLflow gets to end by itself."""
 
@@ -38,6 +40,7 @@ def ui(
         raise UsageError(f"there is no MLflow store in {place} yet", hint="run an experiment first")
     _check_port(host, port)
     _close_orphans(place)
+    latest = _latest_pages(place)
     console = Console(highlight=False)
     log = place.path / "mlflow-ui.log"
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", place.tracking_uri]
@@ -57,7 +60,10 @@ def ui(
             while process.poll() is None and not _listens(host, port):
                 time.sleep(0.2)
         if process.poll() is None:
-            console.print(f"MLflow: [bold]http://{host}:{port}[/]  (Ctrl-C ends it; its log: {log})", soft_wrap=True)
+            server = f"http://{host}:{port}"
+            console.print(f"MLflow: [bold]{server}[/]  (Ctrl-C ends it; its log: {log})", soft_wrap=True)
+            for name, page in latest:
+                console.print(f"{name}: {server}{page}", soft_wrap=True, markup=False)
         code = process.wait()
     except KeyboardInterrupt:
         console.print("\nMLflow has ended.")
@@ -109,6 +115,18 @@ def _check_port(host: str, port: int) -> None:
                 f"cannot listen on {host}:{port}: {error.strerror}",
                 hint=f"choose another port: orchestrator ui --port {port + 1}",
             ) from None
+
+
+def _latest_pages(home: Home) -> list[tuple[str, str]]:
+    """The experiments that ran last, and where on the server they are shown; MLflow's own list leads elsewhere."""
+    from orchestrator.tracking.mlflow_store import find_page
+
+    found = []
+    for folder in home.experiments()[:LATEST]:
+        spec = folder.spec()
+        if page := find_page(home.tracking_uri, "", spec.tracking.experiment or spec.name, folder.id):
+            found.append((folder.id, page))
+    return found
 
 
 def _close_orphans(home: Home) -> None:

@@ -119,6 +119,6 @@ def _note(plan: Plan, trial: Trial) -> str:
     values = format_values(trial.params) or "nothing is searched"
     if trial.phase is Phase.FINAL:
         repeats = f"`{trial.repeats}`" if trial.repeats else "the best configuration"
-        return f"`{trial.variant}`: {repeats} on the fresh seed {trial.seed}, read on test images: {values}."
+        return f"`{trial.variant}`: {repeats} on the fresh seed {trial.seed}, tested: {values}."
     count = plan.by_name[trial.variant].count
     return f"`{trial.variant}`: search trial {trial.index + 1} of {count}: {values}."

@@ -106,7 +106,7 @@ def show(client: MlflowClient, experiment_id: str, seen: Contents) -> None:
     """Have MLflow's page of an experiment show what there is to see; somebody's own note stays."""
     made = views(seen)
     tags = {
-        # Of the page: without it MLflow takes an experiment for one of prompts and traces until it has seen a run.
+        # MLflow 3.17 goes by the address, see `experiment_page`; where pages go by the experiment's kind, by this.
         "mlflow.experimentKind": "custom_model_development",
         "mlflow.experiment.primaryMetric.name": seen.metric,
     }

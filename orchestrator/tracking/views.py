@@ -20,6 +20,9 @@ TAG = "mlflow.sharedViewState."
 MAX_SCATTERS, MAX_AXES = 4, 12
 """Charts of one searched value each, and axes of the parallel coordinates."""
 
+COLUMNS = {"Learning curves": 3, "Searched values": 2, "Distillation": 3, "Test": 3}
+"""Charts side by side."""
+
 VARIANT, PHASE, SEED, STATUS, EXPERIMENT = (
     f"{names.TAG_PREFIX}{name}" for name in ("variant", "phase", "seed", "status", "experiment")
 )
@@ -81,7 +84,7 @@ class View:
 
 def address(page: str, key: str, mode: str = "CHART") -> str:
     """The address of a view, on the page of the experiment's runs."""
-    return f"{page}?viewStateShareKey={key}&compareRunsMode={mode}"
+    return f"{page}&viewStateShareKey={key}&compareRunsMode={mode}"
 
 
 def charts_key(experiment: str) -> str:
@@ -115,7 +118,7 @@ def views(seen: Contents) -> list[View]:
                 _state(
                     seen,
                     phase="final",
-                    order=None,
+                    order=f"metrics.`{names.TEST_ACC1}`",
                     columns=_columns(seen, "final"),
                     sections=_final_sections(seen),
                     grouped=True,
@@ -135,9 +138,9 @@ def views(seen: Contents) -> list[View]:
 
 
 def note(made: Sequence[View], experiment: str, page: str) -> str:
-    """Markdown that leads to the views, for the top of the page."""
-    links = [f"- [{view.name.partition(': ')[2]}]({address(page, view.key, view.mode)}): {view.about}" for view in made]
-    return "\n".join([f"{NOTE_BEGINS} {experiment}:", "", *links])
+    """Markdown that leads to the views, for the top of the page, which shows its first line until it is unfolded."""
+    links = {f"[{view.name.partition(': ')[2]}]({address(page, view.key, view.mode)})": view.about for view in made}
+    return "\n".join([f"{NOTE_BEGINS} {experiment}: {', '.join(links)}", "", *(f"- {n}: {links[n]}" for n in links)])
 
 
 NOTE_BEGINS = "Views of"
@@ -156,11 +159,11 @@ def _state(
 ) -> dict[str, Any]:
     filters = [f"tags.`{EXPERIMENT}` = '{seen.id}'", *([f"tags.`{PHASE}` = '{phase}'"] if phase else [])]
     shown = [
-        {"uuid": f"section-{number}", "name": name, "display": True, "isReordered": True, "deleted": False}
+        {"uuid": f"section-{number}", "name": name, "display": True, "isReordered": True, "columns": COLUMNS[name]}
         for number, (name, _) in enumerate(sections)
     ]
     folded = [
-        {"uuid": f"section-{name}", "name": name, "display": False, "isReordered": True, "deleted": False}
+        {"uuid": f"section-{name}", "name": name, "display": False, "isReordered": True}
         for name in (*_FOLDED, "Model metrics", "System metrics")
     ]
     charts = [
@@ -185,15 +188,14 @@ def _state(
 
 
 def _columns(seen: Contents, which: str) -> list[str]:
-    """The columns of a table, in the order in which MLflow shows kinds of columns: metrics, parameters, tags."""
+    """The columns of a table: few metrics, what is searched and no other parameter, and what tells runs apart."""
     tested = [names.TEST_ACC1] if seen.has_finals and which != "search" else []
-    metrics = [*tested, *dict.fromkeys((seen.metric, names.VAL_LOSS, names.TRAIN_LOSS, names.EPOCH_TIME))]
+    metrics = [*tested, *dict.fromkeys((seen.metric, names.VAL_LOSS))]
     tags = [VARIANT, *([PHASE] if which == "all" else []), SEED, STATUS]
     return [
         *(f"metrics.`{name}`" for name in metrics),
         *(f"params.`{path}`" for path in seen.searched),
         *(f"tags.`{name}`" for name in tags),
-        "attributes.`Dataset`",
     ]
 
 

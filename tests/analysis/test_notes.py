@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from orchestrator import load_spec
-from orchestrator.analysis.notes import failures, notes, teacher_found, verdicts
+from orchestrator.analysis.notes import MAX_NOTE, failures, notes, run_note, teacher_found, verdicts
 from orchestrator.analysis.results import Results
 from orchestrator.search.plan import make_plan
 from orchestrator.search.standing import State
@@ -289,3 +289,28 @@ def test_only_failures_are_failures() -> None:
     stopped = record("a", "kd", status=Status.STOPPED)
     stopped.reason = "stopped by the scheduler after epoch 3"
     assert failures([stopped]) == []
+
+
+# The note of the experiment's own run
+
+
+ENVIRONMENT = {"python": "3.11.7", "torch": "2.15.0", "optuna": "not installed", "git_commit": "abcdef"}
+
+
+def test_a_note_has_the_variants_how_to_repeat_it_and_how_it_came_about() -> None:
+    note = run_note(results(*finals(FAR)), {KEY: 71.2}, State.COMPLETE, ENVIRONMENT)
+    assert "| kd | 3 | 90.10 ± 0.10 |" in note
+    assert "\n    orchestrator run spec.yaml\n" in note
+    assert "python 3.11.7, torch 2.15.0, at commit `abcdef`." in note
+    assert "\n- Teacher found again: 71.20 % on validation images." in note
+    assert note.index("| kd |") < note.index("### To repeat it") < note.index("### How the figures came about")
+
+
+def test_what_makes_a_note_too_long_is_left_out_from_its_end() -> None:
+    failed = [record(f"kd-{n:03d}", "kd", status=Status.FAILED) for n in range(3)]
+    for number, one in enumerate(failed):
+        one.reason = f"{one.trial.id}: {'x' * MAX_NOTE}{number}"
+    note = run_note(results(*finals(FAR), *failed), {}, State.COMPLETE, ENVIRONMENT)
+    assert len(note) < MAX_NOTE
+    assert "orchestrator run spec.yaml" in note
+    assert "came about" not in note

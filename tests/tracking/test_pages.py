@@ -42,8 +42,8 @@ def told(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("server", "page"),
     [
-        ("http://127.0.0.1:5000", "http://127.0.0.1:5000/#/experiments/7/runs"),
-        ("https://me:secret@host/mlflow/", "https://host/mlflow/#/experiments/7/runs"),
+        ("http://127.0.0.1:5000", "http://127.0.0.1:5000/#/experiments/7/runs?workflowType=machine_learning"),
+        ("https://me:secret@host/mlflow/", "https://host/mlflow/#/experiments/7/runs?workflowType=machine_learning"),
     ],
 )
 def test_a_page_has_an_address_without_secrets(server, page):
@@ -56,7 +56,7 @@ def test_a_local_store_is_shown_by_our_ui(tmp_path, told):
         tracker = MLflowTracker(home.tracking_uri, experiment, home.artifacts)
         tracker.open(EXPERIMENT)
         tracker.close(Status.FINISHED)
-    page = f"http://127.0.0.1:{DEFAULT_PORT}/#/experiments/{tracker.experiment_id}/runs"
+    page = f"http://127.0.0.1:{DEFAULT_PORT}/#/experiments/{tracker.experiment_id}/runs?workflowType=machine_learning"
     assert told() == f"Compare the runs: orchestrator ui --home {tmp_path}, then {page}"
 
 
@@ -65,7 +65,7 @@ def test_an_experiments_address_opens_its_view(tmp_path, told):
     tracker = MLflowTracker(home.tracking_uri, "tiny", home.artifacts)
     tracker.open(EXPERIMENT, Contents(ID, "val/acc1", "max"))
     tracker.close(Status.FINISHED)
-    assert told().endswith(f"/runs?viewStateShareKey={ID}-search&compareRunsMode=CHART")
+    assert told().endswith(f"&viewStateShareKey={ID}-search&compareRunsMode=CHART")
 
 
 def test_a_server_shows_its_own_page(told, server, tmp_path):
@@ -73,7 +73,7 @@ def test_a_server_shows_its_own_page(told, server, tmp_path):
     tracker = store.tracker()
     tracker.open(EXPERIMENT)
     tracker.close(Status.FINISHED)
-    page = f"{server.uri}/#/experiments/{tracker.experiment_id}/runs"
+    page = f"{server.uri}/#/experiments/{tracker.experiment_id}/runs?workflowType=machine_learning"
     assert told(uri=server.uri, experiment="on the server") == f"Compare the runs: {page}"
 
 
