@@ -188,8 +188,9 @@ class Driver:
         if INTERRUPTED in result:
             return
         if DESCRIBED in result:
-            record.described = dict(result[DESCRIBED])
-            data = [DataSet(**one) for one in record.described.pop(DATA, ())]
+            told = dict(result[DESCRIBED])
+            data = [DataSet(**one) for one in told.pop(DATA, ())]
+            record.described = told
             self._tracker.describe(record.trial.id, record.described, data)
             self.watcher.on_describe(record, record.described)
         epoch = int(result["epoch"])

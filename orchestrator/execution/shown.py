@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import ValidationError
 
 from orchestrator import environment, names
+from orchestrator.analysis.charts.style import styles
 from orchestrator.analysis.formats import format_values
 from orchestrator.execution.exploiting import values_by_epoch
 from orchestrator.search.plan import Plan
@@ -21,8 +22,6 @@ from orchestrator.tracking.views import EXPERIMENT, PHASE, SEED, VARIANT, Conten
 
 COLOUR = "mlflow.runColor"
 """MLflow's tag for the colour of a run's lines and points."""
-COLOURS = ("#4660db", "#b13e06", "#ab8704", "#a738a2", "#6a98b9", "#57685a", "#d46e80", "#ac77fa")
-"""Of variants, as far apart as can be for eyes with and without red or green."""
 TEACHERS = "#808894"
 _BOUNDS = ("distillation.temperature.min", "distillation.temperature.max")
 
@@ -108,7 +107,7 @@ def _is_field(arm: Variant, path: str) -> bool:
 def _colour(plan: Plan, trial: Trial) -> str:
     if trial.phase is Phase.TEACHER:
         return TEACHERS
-    return COLOURS[[arm.name for arm in plan.arms].index(trial.variant) % len(COLOURS)]
+    return styles([arm.name for arm in plan.arms])[trial.variant].colour
 
 
 def _note(plan: Plan, trial: Trial) -> str:

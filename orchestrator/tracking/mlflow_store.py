@@ -129,10 +129,9 @@ def as_input(data: DataSet) -> DatasetInput:
         part: json.dumps([{"type": "tensor", "tensor-spec": {"dtype": dtype, "shape": [-1, *shape]}}])
         for part, dtype, shape in (("features", "uint8", image), ("targets", "int64", []))
     }
-    if data.root is None:
-        kind, source = "code", {"tags": {"mlflow.source.name": f"orchestrator: data.dataset {data.name}"}}
-    else:
-        kind, source = "local", {"uri": data.root}
+    kind = "code" if data.root is None else "local"
+    code = {"mlflow.source.name": f"orchestrator: data.dataset {data.name}"}
+    source = {"tags": code} if data.root is None else {"uri": data.root}
     return DatasetInput(
         Dataset(
             name=data.name,
