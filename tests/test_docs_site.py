@@ -72,9 +72,9 @@ def test_every_field_of_a_spec_is_explained(site: Path) -> None:
 
 def test_a_field_has_its_type_default_and_range(site: Path) -> None:
     page = text_of(site, "reference/spec/distillation.html")
-    assert "gamma number 1 ≥ 0; ≤ 16 Power of the disagreement; 0 gives standard KD." in page
-    assert "normalize l2, softmax l2 How logits are normalised" in page
-    assert "epsilon number 0.1 ≥ 0; ≤ 1 Share of the probability" in page
+    assert "gamma Power of the disagreement; 0 gives standard KD. number 1 ≥ 0; ≤ 16 " in page
+    assert "to unit length, or to probabilities. l2, softmax l2 " in page
+    assert "spread evenly over all classes. number 0.1 ≥ 0; ≤ 1 " in page
 
 
 def test_every_command_and_option_is_explained(site: Path) -> None:

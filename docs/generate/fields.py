@@ -10,7 +10,7 @@ from orchestrator.spec import ExperimentSpec
 
 FOLDER = "reference/spec"
 ANY = "any value"
-HEAD = "| field | type | default | range | |\n| --- | --- | --- | --- | --- |"
+HEAD = "| field | | type | default | range |\n| --- | --- | --- | --- | --- |"
 _WORDS = {
     "integer": "whole number",
     "number": "number",
@@ -96,10 +96,10 @@ class Reference:
             )
             cells = [
                 f"`{field}`",
+                _prose(described),
                 self._type(node, page, f"{path}.{field}{_place(node)}".removeprefix(".")),
                 "**required**" if field in section.get("required", ()) else _default(node),
                 "; ".join(self._ranges(node)),
-                _prose(described),
             ]
             rows.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
         return ["\n".join(rows)] if len(rows) > 1 else []

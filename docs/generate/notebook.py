@@ -50,7 +50,7 @@ def run(path: Path, folder: Path) -> dict[str, Any]:
     notebook = nbformat.read(path, as_version=4)
     place = {"metadata": {"path": str(folder)}}
     # The kernel is talked to through sockets that are files: no other user of the machine can listen.
-    config = Config(KernelManager={"transport": "ipc"})
+    config = Config(KernelManager={"transport": "ipc", "ip": str(folder / "kernel")})
     NotebookClient(notebook, timeout=600, record_timing=False, resources=place, config=config).execute()
     return dict(json.loads(nbformat.writes(notebook)))
 
