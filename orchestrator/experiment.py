@@ -18,7 +18,9 @@ from orchestrator.search.standing import State, anything_left
 from orchestrator.search.trials import Phase, Record, Status
 from orchestrator.search.winners import outdated
 from orchestrator.spec.experiment import ExperimentSpec
+from orchestrator.spec.loading import to_yaml
 from orchestrator.store.home import ExperimentFolder, Home
+from orchestrator.tracking.uris import without_passwords
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -116,6 +118,28 @@ class Experiment:
         from orchestrator.analysis.charts.every import every_chart
 
         return every_chart(self.evidence(reference))
+
+    def report(self, format: str = "html", reference: str | None = None) -> str:
+        """All of it on one page, "html" or "md"; `reference` as in `results`."""
+        from orchestrator.analysis.report.content import Circumstances
+        from orchestrator.analysis.report.html import to_html
+        from orchestrator.analysis.report.markdown import to_markdown
+        from orchestrator.analysis.report.page import make_page
+
+        page = make_page(
+            self.evidence(reference),
+            Circumstances(
+                id=self.id,
+                state=self.state,
+                found_teachers=self.found_teachers,
+                seconds=self.folder.seconds(),
+                environments=self.folder.environments(),
+                stored_logits=self.folder.logit_decisions(),
+                spec=to_yaml(without_passwords(self.spec.model_dump(exclude_unset=True))),
+                sizes={arm.name: arm.size and arm.size.parameters for arm in self.plan.arms},
+            ),
+        )
+        return to_html(page) if format == "html" else to_markdown(page)
 
     def _telling(self, variant: VariantResult) -> Sequence[Record]:
         """The runs of a variant that its curves are drawn of."""

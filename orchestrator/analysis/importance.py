@@ -9,10 +9,11 @@ the spread over trials drawn anew, and with how often shuffled results give as m
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.analysis.formats import short_names
 from orchestrator.analysis.results import Results
@@ -20,6 +21,9 @@ from orchestrator.analysis.tried import with_metric
 from orchestrator.search.trials import Record
 from orchestrator.spec.domains import Choice, Domain, to_unit
 from orchestrator.spec.variants import variants
+
+if TYPE_CHECKING:
+    from optuna.study import Study
 
 BEST = 0.25
 """Share of the trials that count as the best."""
@@ -61,6 +65,8 @@ class Importances:
     """What was found, and what there is to say of it."""
 
     found: tuple[Importance, ...]
+    doubts: tuple[str, ...]
+    """Where trials are too few."""
     notes: tuple[str, ...]
 
 
@@ -82,21 +88,20 @@ def importances(results: Results) -> Importances:
             continue
         if len(arm.space) == 1:
             single.append(arm.name)
+            continue
         if len(mine) < ENOUGH:
             rough[arm.name] = len(mine)
         losses = [-sign * float(record.metrics[metric]) for record in mine]
         with _quiet():
             found += _of(arm.name, labels, arm.space, places, losses)
-    notes = []
+    doubts, notes = [], []
     if few:
-        notes.append(f"No importances of {_listed(few)}: they take {MIN_TRIALS} search trials with a result.")
+        doubts.append(f"No importances of {_listed(few)}: they take {MIN_TRIALS} search trials with a result.")
     if rough:
-        notes.append(f"Rough for {_listed(rough)}: few trials; {ENOUGH} or more make the intervals narrower.")
+        doubts.append(f"Rough for {_listed(rough)}: few trials; {ENOUGH} or more make the intervals narrower.")
     if single:
-        notes.append(
-            f"The only value that is searched has 100 %, whatever it does; its p alone tells: {', '.join(single)}."
-        )
-    return Importances(tuple(found), tuple(notes))
+        notes.append(f"Nothing is ranked where a single value is searched: {', '.join(single)}.")
+    return Importances(tuple(found), tuple(doubts), tuple(notes))
 
 
 def _of(
@@ -108,19 +113,20 @@ def _of(
 ) -> list[Importance]:
     """Of one variant: `places` are the values by path, trial by trial, `losses` what the trials reached."""
     varied = [path for path in space if len(set(places[path])) > 1]
-    if not varied or len(set(losses)) == 1:
+    if len(varied) < 2 or len(set(losses)) == 1:
         return []
-    measure = _measure({path: space[path] for path in varied}, places)
     count, rng = len(losses), random.Random(0)
-    seen = measure(range(count), losses)
+    search = _Search({path: space[path] for path in varied}, places)
+    study = search.study(range(count))
+    seen = search.measure(study, losses)
     whole = _shares(seen)
     draws = []
     for _ in range(DRAWS):
         drawn = rng.choices(range(count), k=count)
-        draws.append(_shares(measure(drawn, [losses[trial] for trial in drawn])))
+        draws.append(_shares(search.measure(search.study(drawn), [losses[trial] for trial in drawn])))
     as_much = dict.fromkeys(varied, 0)
     for _ in range(SHUFFLES):
-        by_chance = measure(range(count), rng.sample(losses, count))
+        by_chance = search.measure(study, rng.sample(losses, count))
         for path in varied:
             as_much[path] += by_chance[path] >= seen[path]
     made = []
@@ -132,43 +138,53 @@ def _of(
     return made
 
 
-def _measure(
-    space: Mapping[str, Domain], places: Mapping[str, Sequence[float]]
-) -> Callable[[Sequence[int], Sequence[float]], dict[str, float]]:
-    """What tells the importances by path, not yet shares, of some trials, by number, with these losses."""
-    import optuna
-    from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+class _Search:
+    """One variant's trials as Optuna's, by number; their values by path, as places in the domain."""
 
-    distributions: dict[str, BaseDistribution] = {
-        path: CategoricalDistribution([*range(len(domain.values))])
-        if isinstance(domain, Choice)
-        else FloatDistribution(0, 1)
-        for path, domain in space.items()
-    }
-    evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=BEST)
+    def __init__(self, space: Mapping[str, Domain], places: Mapping[str, Sequence[float]]) -> None:
+        import optuna
+        from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
-    def measure(trials: Sequence[int], losses: Sequence[float]) -> dict[str, float]:
-        study = optuna.create_study()
-        study.add_trials(
-            optuna.trial.create_trial(
-                params={path: places[path][trial] for path in space}, distributions=distributions, value=loss
-            )
-            for trial, loss in zip(trials, losses, strict=True)
+        self._optuna = optuna
+        self._places = places
+        self._distributions: dict[str, BaseDistribution] = {
+            path: CategoricalDistribution([*range(len(domain.values))])
+            if isinstance(domain, Choice)
+            else FloatDistribution(0, 1)
+            for path, domain in space.items()
+        }
+        self._evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=BEST)
+
+    def study(self, trials: Sequence[int]) -> Study:
+        """These trials, some of them several times."""
+        made = self._optuna.create_study()
+        for trial in trials:
+            params = {path: self._places[path][trial] for path in self._distributions}
+            made.add_trial(self._optuna.trial.create_trial(params=params, distributions=self._distributions, value=0.0))
+        return made
+
+    def measure(self, study: Study, losses: Sequence[float]) -> dict[str, float]:
+        """The importances by path, not yet shares, were these the losses of the study's trials."""
+        found = self._evaluator.evaluate(
+            study, params=[*self._distributions], target=lambda trial: losses[trial.number]
         )
-        return {path: float(value) for path, value in evaluator.evaluate(study, params=[*space]).items()}
-
-    return measure
+        return {path: float(value) for path, value in found.items()}
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without a line for every study that Optuna makes."""
+    """Without a line for every study that Optuna makes, and for what is expected of few trials."""
     import optuna
 
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        yield
+        with warnings.catch_warnings():
+            # Where many results are equal, the best quarter may be all of them: then no value is better than another.
+            warnings.filterwarnings("ignore", "Target and region quantiles")
+            # That low values are good, as ours are.
+            warnings.filterwarnings("ignore", "PedAnovaImportanceEvaluator computes")
+            yield
     finally:
         optuna.logging.set_verbosity(before)
 

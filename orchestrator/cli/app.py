@@ -12,7 +12,7 @@ from rich.console import Console
 from typer.exceptions import TyperException
 
 from orchestrator import __version__
-from orchestrator.cli import compare, control, doctor, extend, logs, results, run, specs, status, submit, ui
+from orchestrator.cli import compare, control, doctor, extend, logs, report, results, run, specs, status, submit, ui
 from orchestrator.environment import version_of
 from orchestrator.errors import OrchestratorError
 from orchestrator.store.home import HOME_VARIABLE
@@ -26,6 +26,7 @@ Specs in, compared runs out: searches over knowledge-distillation hyperparameter
   orchestrator run specs/quickstart.yaml   run it, or continue it
   orchestrator status quickstart --follow  how far it is, meanwhile
   orchestrator results quickstart          its variants compared, again
+  orchestrator report quickstart           all of it on one page, with charts
   orchestrator compare quickstart other    several experiments side by side
   orchestrator ui                          its runs in MLflow
   orchestrator submit SPEC --address URL   run it on a Ray cluster
@@ -76,6 +77,7 @@ app.command(short_help="Show what a spec would run, and how long that may take."
 app.command(short_help="Run an experiment, or continue it; repeats nothing.")(run.run)
 app.command(short_help="Run an experiment on a Ray cluster, driver included.")(submit.submit)
 app.command("results", short_help="Show an experiment's trials and compare its variants.")(results.results)
+app.command(short_help="Write an experiment's report: one page with charts.")(report.report)
 app.command(short_help="Compare experiments: specs, variants, and how fair it is.")(compare.compare)
 app.command(short_help="Tell how far an experiment is; --follow keeps telling.")(status.status)
 app.command(short_help="Print an experiment's log, or what ended a trial.")(logs.logs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orchestrator.analysis.charts.style import LINE, ROW, Chart, Styles, escaped, figure, rows_axis
+from orchestrator.analysis.charts.style import LINE, ROW, Chart, Styles, escaped, figure, padded, rows_axis
 from orchestrator.analysis.comparisons import Comparison
 from orchestrator.analysis.formats import format_interval
 from orchestrator.analysis.rows import comparison_table
@@ -22,13 +22,14 @@ def accuracies(tests: BySeed, styles: Styles) -> Chart | None:
         return None
     traces: list[dict[str, Any]] = []
     rows: list[list[str]] = []
-    told = []
+    told, ends = [], []
     for place, (name, seeds) in enumerate(tested.items()):
         style, values = styles[name], [*seeds.values()]
         summary = summarise(values)
         if summary is None:
             continue
         common = {"legendgroup": name, "name": escaped(name)}
+        ends += [*values, *(summary.interval or ())]
         if summary.interval:
             traces.append(_interval(place, summary.interval, style.with_opacity(0.55)) | common)
         if len(values) > 1:
@@ -66,6 +67,7 @@ def accuracies(tests: BySeed, styles: Styles) -> Chart | None:
         "test accuracy in %",
         "",
         70 + ROW * len(tested),
+        xaxis={"range": padded(ends)},
         yaxis=rows_axis([*tested]),
         showlegend=False,
     )
@@ -90,11 +92,12 @@ def differences(comparisons: Sequence[Comparison], styles: Styles) -> Chart | No
     references = list(dict.fromkeys(c.reference for c, _ in seen))
     labels = [c.variant if len(references) == 1 else f"{c.variant} - {c.reference}" for c, _ in seen]
     traces: list[dict[str, Any]] = []
-    told = []
+    told, ends = [], [0.0]
     for place, (comparison, difference) in enumerate(seen):
         style, name = styles[comparison.variant], comparison.variant
         common = {"legendgroup": name, "name": escaped(name)}
         interval = format_interval(difference.interval, "+")
+        ends += [difference.mean, *(difference.interval or ())]
         if difference.interval:
             traces.append(_interval(place, difference.interval, style.with_opacity(0.55)) | common)
         traces.append(
@@ -122,7 +125,7 @@ def differences(comparisons: Sequence[Comparison], styles: Styles) -> Chart | No
         "",
         70 + ROW * len(seen),
         yaxis=rows_axis(labels),
-        xaxis={"zeroline": True, "zerolinecolor": LINE, "zerolinewidth": 2},
+        xaxis={"range": padded(ends), "zeroline": True, "zerolinecolor": LINE, "zerolinewidth": 2},
         showlegend=False,
     )
     return Chart(

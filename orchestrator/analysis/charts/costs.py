@@ -14,8 +14,15 @@ WORDS = {
     "student.flops": "multiply-adds for one image",
     "time/epoch_s": "seconds an epoch",
 }
-KINDS = ("complete", "stopped early", "failed or unfinished", "final runs")
-"""What trials' time went into."""
+TEACHERS, COMPLETE, STOPPED, UNFINISHED, FINAL = (
+    "teachers",
+    "complete search trials",
+    "stopped early",
+    "failed or unfinished",
+    "final runs",
+)
+STRENGTHS = {TEACHERS: 1.0, COMPLETE: 1.0, STOPPED: 0.65, UNFINISHED: 0.05, FINAL: 0.3}
+"""What trials' time went into, and how strong its colour is."""
 LARGE_RATIO = 8.0
 """Between the ends of an axis that is logarithmic from there on."""
 
@@ -82,15 +89,15 @@ def trade_off(front: Front, styles: Styles) -> Chart | None:
 
 
 def time_spent(spent: Mapping[str, Mapping[str, float]], styles: Styles) -> Chart | None:
-    """Seconds of trials by variant, or "teachers", then by one of `KINDS`; None without any."""
+    """Seconds of trials by variant, or "teachers", then by one of `STRENGTHS`; None without any."""
     if not any(value for kinds in spent.values() for value in kinds.values()):
         return None
-    kinds = sorted({kind for found in spent.values() for kind in found}, key=KINDS.index)
+    kinds = sorted({kind for found in spent.values() for kind in found}, key=[*STRENGTHS].index)
     largest = max(sum(found.values()) for found in spent.values())
     unit, seconds = ("hours", 3600.0) if largest > 7200 else ("minutes", 60.0) if largest > 120 else ("seconds", 1.0)
     traces: list[dict[str, Any]] = []
-    for place, kind in enumerate(kinds):
-        strength = 1 - 0.7 * place / max(1, len(kinds) - 1)
+    for kind in kinds:
+        strength = STRENGTHS[kind]
         colours = [
             styles[name].with_opacity(strength) if name in styles else f"rgba(128, 136, 148, {strength:g})"
             for name in spent
@@ -130,7 +137,7 @@ def time_spent(spent: Mapping[str, Mapping[str, float]], styles: Styles) -> Char
         + "; ".join(f"{name} {total:.2g}" for name, total in totals.items())
         + ".",
         (["variant", *(f"{kind}, {unit}" for kind in kinds), "together"], rows),
-        f"From dark to light: {', '.join(kinds)}. Trials that ran at the same time count each.",
+        f"In a row, from left to right: {', '.join(kinds)}. Trials that ran at the same time count each.",
     )
 
 

@@ -47,14 +47,15 @@ def curves(name: str, title: str, drawn: Sequence[Band], unit: str, styles: Styl
                 "hovertemplate": f"%{{y:.4g}}{' ± %{customdata:.2g}' if known else ''}",
             }
         )
-    made = figure(traces, "epoch", f"{title}{f' in {unit}' if unit else ''}", HEIGHT, hovermode="x unified")
+    heading = f"{title} in {unit}" if unit else title
+    made = figure(traces, "epoch", heading, HEIGHT, hovermode="x unified")
     last = "; ".join(f"{band.variant} {band.means[-1]:.4g}" for band in drawn)
     count = max(band.runs for band in drawn)
     return Chart(
         name,
-        title,
+        heading,
         made,
-        f"Line chart of {title} over {max(band.epochs[-1] for band in drawn)} epochs, one line for each variant. "
+        f"Line chart of {heading} over {max(band.epochs[-1] for band in drawn)} epochs, one line for each variant. "
         f"After the last epoch: {last}.",
         _table(drawn),
         f"Lines are means over up to {count} runs, bands one standard deviation to each side."

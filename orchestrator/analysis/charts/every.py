@@ -5,7 +5,7 @@ from __future__ import annotations
 from orchestrator import names
 from orchestrator.analysis import pareto
 from orchestrator.analysis.charts.accuracy import accuracies, differences
-from orchestrator.analysis.charts.costs import time_spent, trade_off
+from orchestrator.analysis.charts.costs import COMPLETE, FINAL, STOPPED, TEACHERS, UNFINISHED, time_spent, trade_off
 from orchestrator.analysis.charts.curves import curves
 from orchestrator.analysis.charts.mistakes import by_class, repaired
 from orchestrator.analysis.charts.searched import importances as importance_chart
@@ -19,13 +19,12 @@ from orchestrator.analysis.tried import tried_values
 from orchestrator.search.trials import Phase, Status
 
 CURVES = {
-    names.VAL_ACC1: ("validation accuracy", "%"),
-    names.TRAIN_ACC1: ("training accuracy", "%"),
-    names.TRAIN_LOSS: ("training loss", ""),
-    names.TRAIN_AGREEMENT: ("agreement with the teacher", "%"),
+    names.VAL_ACC1: ("Validation accuracy", "%"),
+    names.TRAIN_ACC1: ("Training accuracy", "%"),
+    names.TRAIN_LOSS: ("Training loss", ""),
+    names.TRAIN_AGREEMENT: ("Agreement with the teacher", "%"),
 }
 """Metric: what it is called, and its unit."""
-TEACHERS = "teachers"
 COSTS = (pareto.PARAMETERS, names.EPOCH_TIME)
 
 
@@ -106,15 +105,15 @@ def spent(evidence: Evidence, style: Styles) -> list[Chart]:
     for record in evidence.results.records:
         is_teacher = record.trial.phase is Phase.TEACHER
         by_kind = found[TEACHERS if is_teacher else record.trial.variant]
-        kind = "final runs" if record.trial.phase is Phase.FINAL else _kind(record.status)
+        kind = TEACHERS if is_teacher else FINAL if record.trial.phase is Phase.FINAL else _kind(record.status)
         by_kind[kind] = by_kind.get(kind, 0.0) + record.seconds
     return _there(time_spent({name: kinds for name, kinds in found.items() if kinds}, style))
 
 
 def _kind(status: Status) -> str:
     if status is Status.FINISHED:
-        return "complete"
-    return "stopped early" if status is Status.STOPPED else "failed or unfinished"
+        return COMPLETE
+    return STOPPED if status is Status.STOPPED else UNFINISHED
 
 
 def _there(*charts: Chart | None) -> list[Chart]:

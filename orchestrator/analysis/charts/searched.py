@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
-from orchestrator.analysis.charts.style import LINE, Chart, Styles, escaped, figure, rows_axis
+from orchestrator.analysis.charts.style import INK, Chart, Styles, escaped, figure, rows_axis
 from orchestrator.analysis.formats import format_p
 from orchestrator.analysis.importance import LEVEL, Importance
 from orchestrator.analysis.tried import Tried
@@ -49,7 +50,7 @@ def importances(found: Sequence[Importance], styles: Styles) -> Chart | None:
         )
     made = figure(
         traces,
-        "importance for being among the best quarter of trials, in %",
+        "importance in %",
         "",
         70 + max(30, 16 * len(variants)) * len(labels),
         yaxis=rows_axis(labels),
@@ -74,7 +75,8 @@ def importances(found: Sequence[Importance], styles: Styles) -> Chart | None:
         "Dot chart of how much each searched value decides whether a trial is among the best quarter, by variant. "
         + (f"More than chance: {', '.join(told)}." if told else "None is told from chance."),
         (["variant", "value", "importance", "90% interval", "p", "trials"], rows),
-        "By PED-ANOVA, as shares of a variant's values. Bars: 90 % intervals, by drawing the trials anew. Filled "
+        "For being among the best quarter of trials, by PED-ANOVA; of each variant in shares of all its values. Bars: "
+        "90 % intervals, by drawing the trials anew. Filled "
         f"symbols are told from chance (p < {LEVEL} by shuffled results; one in twenty values without effect would "
         "be), hollow ones are not.",
         tuple(variants),
@@ -101,8 +103,8 @@ def tried(values: Tried, metric: str, styles: Styles) -> Chart:
                     "size": [12 if point.won else 7 for point in mine],
                     "color": style.colour,
                     "opacity": 0.85 if len(mine) <= 100 else 0.5,
-                    "line": {"width": [2.5 if point.won else 0 if point.complete else 1.2 for point in mine]}
-                    | {"color": [LINE if point.won else style.colour for point in mine]},
+                    "line": {"width": [1.5 if point.won else 0 if point.complete else 1.2 for point in mine]}
+                    | {"color": [INK if point.won else style.colour for point in mine]},
                 },
                 "hovertemplate": "%{text}<br>%{x}: %{y:.4g}<extra></extra>",
             }
@@ -111,18 +113,26 @@ def tried(values: Tried, metric: str, styles: Styles) -> Chart:
     if values.categories:
         axis |= {"categoryorder": "array", "categoryarray": values.categories}
     elif values.logarithmic:
-        axis |= {"dtick": "D2"}
-    made = figure(traces, values.label, metric, 280, xaxis=axis)
+        axis |= {"tickvals": _ticks([float(point.value) for point in values.points])}
+    made = figure(traces, values.path, metric, 280, xaxis=axis)
     best = sorted(values.points, key=lambda point: point.metric, reverse=values.larger_is_better)[:SHOWN_TRIALS]
     rows = [
         [p.trial, p.value if isinstance(p.value, str) else f"{p.value:.4g}", f"{p.metric:.4g}", p.status] for p in best
     ]
     return Chart(
         f"tried-{values.path}",
-        values.label,
+        values.path,
         made,
         f"Scatter chart of {metric} against {values.path} in {len(values.points)} search trials. The best, "
         f"{best[0].metric:.4g}, had {rows[0][1]}.",
         (["best trials", values.label, metric, "status"], rows),
         variants=tuple(variants),
     )
+
+
+def _ticks(values: Sequence[float]) -> list[float]:
+    """1, 2 and 5 times the powers of ten from one before the smallest value to one after the largest."""
+    low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
+    wide = high - low > 3
+    steps = (1,) if wide else (1, 2, 5)
+    return [float(f"{step}e{power}") for power in range(low, high + 1) for step in steps]

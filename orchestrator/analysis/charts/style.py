@@ -5,7 +5,7 @@ Charts have no background and greys that are seen on white and on black, so that
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -123,6 +123,14 @@ def rows_axis(labels: Sequence[str]) -> dict[str, Any]:
         "showgrid": False,
         "fixedrange": True,
     }
+
+
+def padded(values: Iterable[float], share: float = 0.05) -> list[float]:
+    """The range of an axis that leaves some room on both sides of the values."""
+    found = [*values]
+    low, high = min(found), max(found)
+    room = share * (high - low) or 1.0
+    return [low - room, high + room]
 
 
 def escaped(text: str) -> str:

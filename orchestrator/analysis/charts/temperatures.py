@@ -69,7 +69,7 @@ def temperature_spread(
     rows = [[str(epoch), *(cells.get(epoch, "-") for cells in found)] for epoch in some(every, SHOWN_EPOCHS)]
     return Chart(
         "temperatures",
-        "Temperatures",
+        "Median, 10th and 90th percentile",
         made,
         "Line chart of the samples' temperatures over the epochs, one line for each variant. Median and 10th to 90th "
         f"percentile in the last epoch: {'; '.join(told)}.",

@@ -163,8 +163,8 @@ def test_what_decides_is_told_from_what_does_not() -> None:
 def test_few_trials_are_told_instead_of_ranked() -> None:
     found = importances(evidence(MIN_TRIALS - 1).results)
     assert found.found == ()
-    assert f"alone ({MIN_TRIALS - 1})" in found.notes[0]
-    assert "Rough for alone" in importances(evidence(MIN_TRIALS).results).notes[0]
+    assert f"alone ({MIN_TRIALS - 1})" in found.doubts[0]
+    assert "Rough for alone" in importances(evidence(MIN_TRIALS).results).doubts[0]
 
 
 def test_without_final_runs_or_any_trial_there_are_fewer_charts() -> None:
