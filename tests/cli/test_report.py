@@ -150,7 +150,7 @@ def test_markdown_has_the_text_and_the_tables(run: Any, home: Home) -> None:
     headings = re.findall(r"^## (.*)$", out, re.MULTILINE)
     assert headings[:4] == ["Variants", "Learning curves", "Temperatures", "The teacher's mistakes"]
     assert "| kd | 9 | 9 | 100 % |" in out
-    assert "Line chart of Validation accuracy in % over 5 epochs" in out
+    assert "**Validation accuracy in %**\n\n| epoch | alone | kd |\n" in out
 
 
 def unfinished(plan: Plan) -> list[Record]:

@@ -121,7 +121,7 @@ def differences(comparisons: Sequence[Comparison], styles: Styles) -> Chart | No
     to = f"to {references[0]}" if len(references) == 1 else "to its reference"
     drawn = figure(
         traces,
-        f"difference {to} in points of test accuracy",
+        "points of test accuracy",
         "",
         70 + ROW * len(seen),
         yaxis=rows_axis(labels),

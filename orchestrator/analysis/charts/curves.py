@@ -55,8 +55,8 @@ def curves(name: str, title: str, drawn: Sequence[Band], unit: str, styles: Styl
         name,
         heading,
         made,
-        f"Line chart of {heading} over {max(band.epochs[-1] for band in drawn)} epochs, one line for each variant. "
-        f"After the last epoch: {last}.",
+        f"Line chart of {heading[0].lower()}{heading[1:]} over {max(band.epochs[-1] for band in drawn)} epochs, one "
+        f"line for each variant. After the last epoch: {last}.",
         _table(drawn),
         f"Lines are means over up to {count} runs, bands one standard deviation to each side."
         if count > 1

@@ -73,7 +73,13 @@ def temperature(evidence: Evidence, style: Styles) -> list[Chart]:
 
 def mistakes(evidence: Evidence, style: Styles) -> list[Chart]:
     """What logits adjustment repaired, and accuracies by class."""
-    return _there(repaired(evidence.repaired, style), by_class(evidence.teacher_classes, evidence.classes, style))
+    evaluated = [names.TEST_ACC1 in run.epochs[-1] for run in evidence.runs if run.classes and run.epochs]
+    images = " or ".join(
+        name for name, seen in (("test images", True), ("validation images", False)) if seen in evaluated
+    )
+    return _there(
+        repaired(evidence.repaired, style), by_class(evidence.teacher_classes, evidence.classes, images, style)
+    )
 
 
 def searched(evidence: Evidence, found: Importances, style: Styles) -> list[Chart]:

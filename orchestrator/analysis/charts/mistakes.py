@@ -44,7 +44,7 @@ def repaired(counts: Mapping[str, tuple[float, float]], styles: Styles) -> Chart
     told = "; ".join(f"{name} {adjusted} of {wrong}" for name, wrong, adjusted, _ in rows)
     return Chart(
         "repaired",
-        "Mistakes of the teacher",
+        "Repaired targets",
         made,
         f"Bar chart of the training images in an epoch whose targets were repaired, of those that the teacher is wrong "
         f"on: {told}.",
@@ -56,9 +56,9 @@ def repaired(counts: Mapping[str, tuple[float, float]], styles: Styles) -> Chart
 
 
 def by_class(
-    teacher: Mapping[str, float] | None, students: Mapping[str, Mapping[str, float]], styles: Styles
+    teacher: Mapping[str, float] | None, students: Mapping[str, Mapping[str, float]], images: str, styles: Styles
 ) -> Chart | None:
-    """Accuracy in percent by class, of the teacher on validation images and of each variant on test images.
+    """Accuracy in percent by class, of the teacher on validation images and of each variant on what `images` names.
 
     None where no variant has any.
     """
@@ -112,7 +112,7 @@ def by_class(
         made,
         f"Dot chart of the accuracy in each class, by variant. {weakest}.",
         _table(teacher, known, classes),
-        "Symbols: test images, means over final runs."
+        f"Symbols: {images}, means over runs."
         + (" Grey ticks: the teacher, on validation images." if teacher else "")
         + f"{some} Few images make a class: small differences here are chance.",
         tuple(known),

@@ -74,7 +74,7 @@ def importances(found: Sequence[Importance], styles: Styles) -> Chart | None:
         made,
         "Dot chart of how much each searched value decides whether a trial is among the best quarter, by variant. "
         + (f"More than chance: {', '.join(told)}." if told else "None is told from chance."),
-        (["variant", "value", "importance", "90% interval", "p", "trials"], rows),
+        (["variant", "value", "importance by PED-ANOVA", "90% interval", "p", "trials"], rows),
         "For being among the best quarter of trials, by PED-ANOVA; of each variant in shares of all its values. Bars: "
         "90 % intervals, by drawing the trials anew. Filled "
         f"symbols are told from chance (p < {LEVEL} by shuffled results; one in twenty values without effect would "

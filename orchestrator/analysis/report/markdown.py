@@ -1,9 +1,8 @@
-"""A report as Markdown: the same text and tables, and charts as what they show in words and figures."""
+"""A report as Markdown: the same text and tables; of charts their figures."""
 
 from __future__ import annotations
 
-from orchestrator.analysis.charts.style import Chart
-from orchestrator.analysis.report.content import Block, Charts, Code, Page, Tabled, Text
+from orchestrator.analysis.report.content import Block, Code, Page, Tabled, Text
 from orchestrator.analysis.rows import Table, markdown_table
 
 
@@ -13,7 +12,8 @@ def to_markdown(page: Page) -> str:
         f"# {page.name}",
         f"*{page.question}*",
         " ".join(page.answer),
-        f"`{page.id}`, {page.state}: {', '.join(f'{figure} {what}' for figure, what in page.facts)}.",
+        f"`{page.id}`, {page.state}.",
+        markdown_table(([what for _, what in page.facts], [[figure for figure, _ in page.facts]])),
     ]
     for section in page.sections:
         parts.append(f"## {section.title}")
@@ -30,13 +30,8 @@ def _block(block: Block) -> list[str]:
     if isinstance(block, Code):
         caption = [f"**{block.caption}**"] if block.caption else []
         return [*caption, f"```{'yaml' if block.folded else 'bash'}\n{block.text.rstrip()}\n```"]
-    return [part for chart in block.charts for part in _chart(block, chart)]
-
-
-def _chart(block: Charts, chart: Chart) -> list[str]:
-    if not block.tables:
-        return [f"**{chart.title}.** {chart.alt}"]
-    return [f"**{chart.title}.** {chart.alt} {chart.note}".strip(), _table(chart.table)]
+    drawn = block.charts if block.tables else ()
+    return [part for chart in drawn for part in (f"**{chart.title}**", _table(chart.table))]
 
 
 def _table(table: Table) -> str:

@@ -9,7 +9,7 @@ from orchestrator.analysis.charts import every
 from orchestrator.analysis.charts.style import Chart, Styles
 from orchestrator.analysis.comparisons import verdict
 from orchestrator.analysis.evidence import Evidence
-from orchestrator.analysis.formats import format_interval, format_number, format_values
+from orchestrator.analysis.formats import format_interval, format_number
 from orchestrator.analysis.importance import importances
 from orchestrator.analysis.notes import notes, verdicts
 from orchestrator.analysis.report.content import Block, Charts, Circumstances, Section, Tabled, Text
@@ -127,13 +127,10 @@ def settings_table(results: Results) -> Table:
     rows = []
     for variant in variants(results.spec):
         given = flatten(dict(own[variant.name].set)) if variant.name in own else {}
+        sets = "; ".join(f"{path}: {value}" for path, value in given.items())
         space = "; ".join(f"{path}: {domain}" for path, domain in variant.space.items())
-        rows.append([variant.name, _settings(given), space or "nothing"])
+        rows.append([variant.name, sets or "nothing: the spec's own values", space or "nothing"])
     return ["variant", "sets", "searches"], rows
-
-
-def _settings(given: dict[str, object]) -> str:
-    return format_values(given) if given else "nothing: the spec's own values"
 
 
 def _held(evidence: Evidence) -> Table | None:
