@@ -132,13 +132,25 @@ class Gang:
     def _trainer(self, key: str, mark: int) -> Any:
         from ray.train import FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchConfig, TorchTrainer
+        from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 
         from orchestrator.execution.worker import work
+
+        class Trainer(TorchTrainer):
+            """Without Ray Train's cleaner of placement groups; the hub removes them.
+
+            The cleaner asks the Ray that was started last on its machine whether the trainer is alive, and removes the
+            workers of one that is not known there.
+            """
+
+            def _create_default_callbacks(self) -> list[Any]:
+                made = super()._create_default_callbacks()
+                return [each for each in made if not isinstance(each, PlacementGroupCleanerCallback)]
 
         mine = self._terms
         low, high = mine.workers
         each = {"CPU": mine.cpus, "memory": mark, **({"GPU": mine.gpus} if mine.gpus else {}), **mine.custom}
-        return TorchTrainer(
+        return Trainer(
             work,
             train_loop_config={"hub": mine.hub, "gang": key, "threads": mine.cpus},
             # NCCL refuses two processes on one GPU.

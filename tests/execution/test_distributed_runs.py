@@ -23,7 +23,7 @@ from tests.execution.conftest import SPEC, Shell, below, descendants
 quiet_settings()
 ray = pytest.importorskip("ray")
 
-RAYS = ("ray::IDLE", "DashboardAgent", "RuntimeEnvAgent", "PlacementGroupCleaner", "AutoscalingCoordinator")
+RAYS = ("ray::IDLE", "DashboardAgent", "RuntimeEnvAgent", "AutoscalingCoordinator")
 """Processes that Ray keeps for what comes next, a node's agents, and actors of its own."""
 TWO_WORKERS = {"resources.num_workers": 2, "search.final_seeds": 1, "student.norm": "group"}
 
