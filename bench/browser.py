@@ -68,6 +68,12 @@ class Browser:
         self._process.wait()
         self._folder.cleanup()
 
+    def look_as(self, width: int, scheme: str = "light") -> None:
+        """Show what comes next on a screen of this width in pixels, a phone's below 500; in "light" or "dark"."""
+        size = {"width": width, "height": self._size[1], "deviceScaleFactor": 1, "mobile": width < 500}
+        self._call("Emulation.setDeviceMetricsOverride", **size)
+        self._call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+
     def open(self, address: str) -> None:
         """Go to an address, even where it differs from the present one behind the # alone."""
         self._call("Page.navigate", url="about:blank")

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
+import importlib.util
 import json
 import re
-import shutil
-import subprocess
 from collections.abc import Callable, Iterable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 from experiments_on_disk import failed, plan_of, search, teacher, whole, write
 
@@ -23,18 +20,6 @@ from orchestrator.store.home import ExperimentFolder, Home
 
 TESTS = {"alone": [80.0, 81.0, 83.0], "kd": [84.1, 85.0, 87.2]}
 ASKED = "Does <b>a teacher</b> help?"
-CHROMIUM = shutil.which("chromium")
-FLAGS = (
-    "headless",
-    "no-sandbox",
-    "disable-gpu",
-    "disable-quic",
-    "disable-sync",
-    "no-first-run",
-    "disable-background-networking",
-    "disable-component-update",
-    "remote-debugging-port=0",
-)
 
 
 def logged(folder: ExperimentFolder, records: Iterable[Record]) -> None:
@@ -170,7 +155,11 @@ def all_failed(plan: Plan) -> list[Record]:
         ({}, all_failed, "the loss is <nan> & more"),
         ({"search__final_seeds": 0}, whole, "Nothing was tested"),
         ({"search__variants": {}}, lambda plan: whole(plan)[1:], "no other variant"),
-        ({"search__metric": ["val/loss", "val/acc1"], "search__mode": ["min", "max"]}, None, "Validation accuracy"),
+        (
+            {"search__metric": ["val/loss", "val/acc1"], "search__mode": ["min", "max"]},
+            None,
+            "On the front of val/loss",
+        ),
         ({"search__space": {}, "search__num_samples": None}, whole, "No difference shown"),
     ],
 )
@@ -196,101 +185,54 @@ def test_what_cannot_be_written_is_told(run: Any, home: Home) -> None:
     assert run("other")[0] == 2
 
 
-class Browser:
-    """One page of headless Chromium, driven by its debugging protocol."""
-
-    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
-        self._socket = socket
-        self._asked = 0
-        self.troubles: list[str] = []
-
-    async def call(self, method: str, **params: Any) -> Any:
-        self._asked += 1
-        await self._socket.send_json({"id": self._asked, "method": method, "params": params})
-        async for message in self._socket:
-            answer = json.loads(message.data)
-            if answer.get("id") == self._asked:
-                assert "error" not in answer, answer
-                return answer["result"]
-            if answer["method"] in ("Runtime.exceptionThrown", "Network.requestWillBeSent"):
-                self.troubles.append(message.data)
-        raise AssertionError("the browser has gone")
-
-    async def value(self, expression: str) -> Any:
-        answer = await self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
-        return answer["result"].get("value")
-
-    async def opened(self, page: Path, width: int, scheme: str) -> None:
-        await self.call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 500
-        )
-        await self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
-        await self.call("Page.navigate", url=page.as_uri())
-        for _ in range(600):
-            if await self.value("document.documentElement.dataset.drawn") is not None:
-                return
-            await asyncio.sleep(0.1)
+SEEN = """(() => ({
+    drawn: document.documentElement.dataset.drawn,
+    charts: [...document.querySelectorAll(".chart")].map((place) => place.querySelector(".main-svg") !== null),
+    wide: document.documentElement.scrollWidth > innerWidth,
+    paper: getComputedStyle(document.body).backgroundColor,
+    ticks: getComputedStyle(document.querySelector(".chart .xtick text")).fill,
+    loaded: performance.getEntriesByType("resource").map((entry) => entry.name),
+}))()"""
+SHOWN = (
+    "document.querySelector('[data-chart=accuracy]').data.filter((t) => t.visible !== false).map((t) => t.legendgroup)"
+)
+PRINTED = "[...document.querySelectorAll('.chart .main-svg')].map((svg) => svg.clientWidth)"
 
 
-SEEN = """(() => {
-    const color = (element) => getComputedStyle(element).getPropertyValue("fill") || getComputedStyle(element).color;
-    return {
-        drawn: document.documentElement.dataset.drawn,
-        charts: document.querySelectorAll(".chart .main-svg").length > 0
-            && [...document.querySelectorAll(".chart")].every((place) => place.querySelector(".main-svg")),
-        wide: document.documentElement.scrollWidth > innerWidth,
-        paper: getComputedStyle(document.body).backgroundColor,
-        tick: color(document.querySelector(".chart .xtick text")),
-    };
-})()"""
+@pytest.fixture(scope="module")
+def chromium() -> Any:
+    """What starts the browser of the benchmarks."""
+    source = Path(__file__).parents[2] / "bench" / "browser.py"
+    spec = importlib.util.spec_from_file_location("browser", source)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if module.CHROMIUM is None:
+        pytest.skip("needs Chromium")
+    return module.Browser
 
 
-async def looked_at(page: Path, profile: Path) -> tuple[dict[str, Any], list[str]]:
-    command = [CHROMIUM or "", *(f"--{flag}" for flag in FLAGS), f"--user-data-dir={profile}"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    try:
-        assert process.stderr
-        address = next(line for line in process.stderr if "DevTools listening on" in line).split()[-1]
-        port = address.split(":")[2].split("/")[0]
-        async with aiohttp.ClientSession() as session:
-            async with session.get(f"http://127.0.0.1:{port}/json/list") as listed:
-                tabs = await listed.json(content_type=None)
-            target = next(tab["webSocketDebuggerUrl"] for tab in tabs if tab["type"] == "page")
-            async with session.ws_connect(target, max_msg_size=0) as socket:
-                browser = Browser(socket)
-                for domain in ("Page", "Runtime"):
-                    await browser.call(f"{domain}.enable")
-                seen = {}
-                for width, scheme in ((1200, "light"), (1200, "dark"), (390, "light")):
-                    await browser.opened(page, width, scheme)
-                    seen[f"{scheme} {width}"] = await browser.value(SEEN)
-                await browser.value("document.querySelector('[data-toggle=kd]').click()")
-                seen["shown"] = await browser.value(
-                    "document.querySelector('[data-chart=accuracy]').data.filter((t) => t.visible !== false)"
-                    ".map((t) => t.legendgroup)"
-                )
-                await browser.value("dispatchEvent(new Event('beforeprint'))")
-                seen["printed"] = await browser.value(
-                    "[...document.querySelectorAll('.chart .main-svg')].map((svg) => svg.clientWidth)"
-                )
-                return seen, browser.troubles
-    finally:
-        process.kill()
-        process.wait()
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
-def test_a_browser_draws_it_in_any_light_and_width(run: Any, home: Home, tmp_path: Path) -> None:
+def test_a_browser_draws_it_in_any_light_and_width(run: Any, home: Home, tmp_path: Path, chromium: Any) -> None:
     finished(home, plan_of(description=ASKED))
     assert run("tiny", "--output", "page.html")[0] == 0
-    seen, troubles = asyncio.run(looked_at(tmp_path / "page.html", tmp_path / "profile"))
-    assert troubles == []
-    views = [seen[view] for view in ("light 1200", "dark 1200", "light 390")]
-    for view in views:
-        assert (view["drawn"], view["charts"], view["wide"]) == ("yes", True, False)
-    light, dark = views[0], views[1]
-    assert light["paper"] == "rgb(255, 255, 255)"
-    assert dark["paper"] != light["paper"]
-    assert dark["tick"] != light["tick"]
-    assert set(seen["shown"]) == {"alone"}
-    assert max(seen["printed"]) <= 684
+    seen = []
+    with chromium() as browser:
+        for width, scheme in ((1200, "dark"), (390, "light"), (1200, "light")):
+            browser.look_as(width, scheme)
+            browser.open((tmp_path / "page.html").as_uri())
+            browser.wait_for("document.documentElement.dataset.drawn")
+            seen.append(browser.evaluate(SEEN))
+        browser.evaluate("document.querySelector('[data-toggle=kd]').click()")
+        shown = set(browser.evaluate(SHOWN))
+        browser.evaluate("dispatchEvent(new Event('beforeprint'))")
+        widest = max(browser.evaluate(PRINTED))
+        assert browser.problems == []
+    for view in seen:
+        assert (view["drawn"], view["wide"], view["loaded"]) == ("yes", False, [])
+        assert set(view["charts"]) == {True}
+    dark, _, light = seen
+    assert light["paper"] == "rgb(255, 255, 255)" != dark["paper"]
+    assert light["ticks"] != dark["ticks"]
+    assert shown == {"alone"}
+    assert widest <= 684

@@ -11,6 +11,9 @@ from orchestrator.analysis.report.content import Circumstances, Page
 from orchestrator.search.trials import Phase
 from orchestrator.spec.experiment import ExperimentSpec
 
+MAX_NAMES = 5
+"""Variants that are named in a question."""
+
 
 def make_page(evidence: Evidence, circumstances: Circumstances) -> Page:
     """The whole report; sections that have nothing to say are left out."""
@@ -46,7 +49,10 @@ def question(spec: ExperimentSpec, variants: tuple[str, ...]) -> str:
         return spec.description
     if len(variants) == 1:
         return f"How well does {spec.student.model} learn {spec.data.dataset}?"
-    return f"How do {', '.join(variants[:-1])} and {variants[-1]} compare on {spec.data.dataset}?"
+    named = (
+        f"{', '.join(variants[:-1])} and {variants[-1]}" if len(variants) <= MAX_NAMES else f"{len(variants)} variants"
+    )
+    return f"How do {named} compare on {spec.data.dataset}?"
 
 
 def _facts(evidence: Evidence, circumstances: Circumstances) -> list[tuple[str, str]]:

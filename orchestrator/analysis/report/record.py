@@ -49,7 +49,7 @@ def failures(evidence: Evidence) -> Section:
 
 def environment(circumstances: Circumstances) -> Section:
     """What it was run with."""
-    known = [dict(each) for each in circumstances.environments]
+    known = [{k: v for k, v in each.items() if k != "command"} for each in circumstances.environments]
     kept = [each for place, each in enumerate(known) if each not in known[:place]]
     if not kept:
         return Section("environment", "Environment", (Text("This experiment's journal does not tell it."),))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from orchestrator import names
 from orchestrator.analysis.charts import every
@@ -11,12 +12,14 @@ from orchestrator.analysis.comparisons import verdict
 from orchestrator.analysis.evidence import Evidence
 from orchestrator.analysis.formats import format_interval, format_number
 from orchestrator.analysis.importance import importances
-from orchestrator.analysis.notes import notes, verdicts
+from orchestrator.analysis.notes import failures, notes, verdicts
 from orchestrator.analysis.report.content import Block, Charts, Circumstances, Section, Tabled, Text
 from orchestrator.analysis.results import Results
 from orchestrator.analysis.rows import Table, about, comparison_table
 from orchestrator.spec.variants import flatten, variants
 
+MAX_ON_FRONT = 30
+"""Rows of the table of a Pareto front."""
 MAX_TRIED = 12
 """Searched values that have a chart each."""
 
@@ -32,7 +35,8 @@ def comparison(evidence: Evidence, circumstances: Circumstances, style: Styles) 
     blocks.append(Charts(tuple(every.outcome(evidence, style)), tables=False))
     if pairs:
         blocks += [Tabled(comparison_table(pairs), by_variant=True), Text(about(pairs))]
-    blocks += [Text(line.strip()) for line in notes(results, found, circumstances.state)]
+    failed = failures(results.records)
+    blocks += [Text(line.strip()) for line in notes(results, found, circumstances.state) if line not in failed]
     blocks.append(Tabled(settings_table(results), "What each variant sets and searches", by_variant=True, folded=True))
     return Section("variants", "Variants", tuple(blocks))
 
@@ -102,9 +106,24 @@ def trade_offs(evidence: Evidence, circumstances: Circumstances, style: Styles) 
     sizes = {size for size in circumstances.sizes.values() if size}
     if drawn and len(sizes) == 1:
         blocks = (Text(f"All students have {sizes.pop():,} parameters, so that time alone tells them apart."), *blocks)
+    if front := _front(evidence.results):
+        blocks += front
     if drawn:
         blocks += (Text("Times are of the last epoch, and were measured while other trials ran on the same machine."),)
     return Section("trade-offs", "Accuracy against cost", blocks)
+
+
+def _front(results: Results) -> tuple[Block, ...]:
+    """What is on the Pareto front of a search by several metrics."""
+    search = results.spec.search
+    front = results.front() if len(search.objectives) > 1 else None
+    if front is None or not front.placed:
+        return ()
+    header, rows = replace(front, placed=tuple(p for p in front.placed if not p.above)).table()
+    more = f" The first {MAX_ON_FRONT} of {len(rows)}." if len(rows) > MAX_ON_FRONT else ""
+    caption = f"On the front of {', '.join(objective.name for objective in front.objectives)}"
+    table = [line[:-1] for line in (header, *rows[:MAX_ON_FRONT])]
+    return Tabled((table[0], table[1:]), caption, by_variant=True), Text(f"{front.note}{more}")
 
 
 def variants_table(results: Results) -> Table:
