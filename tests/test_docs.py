@@ -148,7 +148,8 @@ def test_files_that_are_named_exist() -> None:
 
 def test_every_benchmark_is_explained() -> None:
     page = (ROOT / "docs" / "benchmarks.md").read_text()
-    assert [path.name for path in (ROOT / "bench").glob("*.py") if f"`bench/{path.name}`" not in page] == []
+    scripts = [path for path in (ROOT / "bench").glob("*.py") if "__main__" in path.read_text()]
+    assert [path.name for path in scripts if f"`bench/{path.name}`" not in page] == []
 
 
 def test_the_readme_names_every_example() -> None:

@@ -1,8 +1,16 @@
-"""The `sh` and `python` blocks of the documentation run; they meet experiments that are complete."""
+"""The `sh` and `python` blocks of the documentation, and its notebook, run.
+
+The notebook trains, with fewer epochs than it shows; the tutorial's commands then look at what it left. Those of other
+pages meet experiments that are complete.
+"""
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +24,7 @@ from orchestrator.cli import main
 from orchestrator.search.plan import make_plan
 from orchestrator.store.home import Home
 
+NOTEBOOK = ROOT / "docs" / "notebooks" / "walkthrough.ipynb"
 TUTORIAL = "docs/tutorial.md"
 ELSEWHERE = "docs/python.md"
 """test_python.py runs its code and looks at what that gave."""
@@ -26,6 +35,7 @@ COMPLETE: dict[str, dict[str, dict[str, Any]]] = {
 """The experiments that a page's code finds complete, and what was set of their specs; elsewhere the quickstart."""
 GIVEN = {"logits_student": torch.randn(4, 10), "logits_teacher": torch.randn(4, 10)}
 """What a page's code takes from its reader."""
+_EPOCHS = re.compile(r"epochs: \d+")
 
 
 @pytest.fixture
@@ -68,6 +78,49 @@ def test_python_that_is_shown_runs(page: str, folder: Path) -> None:
     for block in blocks("python"):
         if block.page == page:
             exec(compile(block.text, str(block), "exec"), told)
+
+
+def outputs(notebook: dict[str, Any]) -> list[tuple[str, set[str]]]:
+    """What each cell shows, by kind."""
+    shown = [output for cell in notebook["cells"] for output in cell.get("outputs", ())]
+    return [(output["output_type"], set(output.get("data", ()))) for output in shown]
+
+
+@pytest.fixture(scope="module")
+def walkthrough(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Where the notebook has run, and the notebook with what it gave."""
+    sys.path.insert(0, str(ROOT / "docs" / "generate"))
+    import notebook
+
+    place = tmp_path_factory.mktemp("walkthrough")
+    shorter = place / NOTEBOOK.name
+    shorter.write_text(_EPOCHS.sub("epochs: 2", NOTEBOOK.read_text()))
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("ORCHESTRATOR_HOME", "MLFLOW_TRACKING_URI"):
+            patch.delenv(name, raising=False)
+        patch.setenv("PYTHONPATH", str(ROOT))
+        yield place, notebook.run(shorter, place)
+    shutil.rmtree(place / ".orchestrator", ignore_errors=True)
+
+
+@pytest.mark.xdist_group("ray")
+def test_the_notebook_runs_and_shows_what_it_did(walkthrough: tuple[Path, dict[str, Any]]) -> None:
+    committed = json.loads(NOTEBOOK.read_text())
+    assert outputs(walkthrough[1]) == outputs(committed)
+    assert NOTEBOOK.stat().st_size < 200_000
+    ran = [cell["execution_count"] for cell in committed["cells"] if cell["cell_type"] == "code"]
+    assert ran == list(range(1, len(ran) + 1)), "run it as a whole: make notebook"
+
+
+@pytest.mark.xdist_group("ray")
+def test_the_tutorials_commands_run(
+    walkthrough: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(walkthrough[0])
+    (spec,) = (block.text for block in blocks("yaml") if block.page == TUTORIAL)
+    assert Path("first-search.yaml").read_text() == _EPOCHS.sub("epochs: 2", spec)
+    run_commands(TUTORIAL)
+    assert re.search(r"^la\+dtd +3 ", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_the_tutorials_mistakes_are_told_as_it_shows(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

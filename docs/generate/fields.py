@@ -136,7 +136,7 @@ class Reference:
         return f"[{text}]({target})"
 
     def _ranges(self, node: Node) -> Iterator[str]:
-        yield from (f"{sign} {node[key]:,.10g}" for key, sign in _BOUNDS.items() if key in node)
+        yield from (f"{sign}\u00a0{node[key]:,.10g}" for key, sign in _BOUNDS.items() if key in node)
         if node.get("minItems") != node.get("maxItems"):
             yield from (text.format(node[key]) for key, text in _LENGTHS.items() if key in node)
         elif "maxLength" in node:

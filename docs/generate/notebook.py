@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,9 @@ def _shown(output: dict[str, Any]) -> str:
         image = "".join(forms["image/png"].split())
         return f'<img alt="{output.get("metadata", {}).get("alt", "A plot")}" src="data:image/png;base64,{image}">'
     if "text/html" in forms:
-        return f'<div class="output">\n{"".join(forms["text/html"])}\n</div>'
+        # Frames bring a look of their own, which knows no dark page.
+        page = re.sub(r"<style.*?</style>", "", "".join(forms["text/html"]), flags=re.DOTALL)
+        return f'<div class="output">\n{re.sub("<table[^>]*>", "<table>", page)}\n</div>'
     if "text/markdown" in forms:
         return "".join(forms["text/markdown"])
     return _text(forms["text/plain"])
