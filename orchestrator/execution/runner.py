@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator import environment
+from orchestrator import environment, names
 from orchestrator.analysis.notes import run_note
 from orchestrator.analysis.results import Results
-from orchestrator.errors import OrchestratorError, UsageError
+from orchestrator.errors import OrchestratorError, UsageError, first_line
 from orchestrator.execution.cluster import quiet_settings, ray_session
 from orchestrator.execution.interrupt import Interrupt, catching
 from orchestrator.execution.preflight import preflight
@@ -117,7 +117,10 @@ def run_experiment(
         finally:
             results = Results(spec, folder.records(), id=folder.id)
             note = run_note(results, _found(plan, results, home), _state(status, results), json.loads(described))
-            unwritten = tracker.close(status, results.summary_metrics(), note, {"results.json": results.to_json()})
+            kept = {"results.json": results.to_json()}
+            if status is not Status.INTERRUPTED:
+                kept |= _charts(folder, home, watcher)
+            unwritten = tracker.close(status, results.summary_metrics(), note, kept)
             if unwritten:
                 watcher.on_stage(
                     f"MLflow did not take {len(unwritten)} records ({unwritten[0]}); "
@@ -273,6 +276,20 @@ def _found(plan: Plan, results: Results, home: Home) -> dict[str, float | None]:
     """Validation accuracy of the teachers that were found again, by key."""
     records = {record.trial.id: record for record in results.records}
     return {key: home.teacher_accuracy(key) for key in plan.finding(records, home.has_teacher).found}
+
+
+def _charts(folder: ExperimentFolder, home: Home, watcher: Watcher) -> dict[str, str]:
+    """The experiment's charts as an artifact of its run; where they cannot be drawn, it is told why."""
+    from orchestrator.analysis.charts.page import charts_page
+    from orchestrator.experiment import Experiment
+
+    try:
+        drawn = Experiment.read(folder, home).charts()
+        return {names.CHARTS: charts_page(folder.id, drawn)} if drawn else {}
+    except Exception as error:
+        # What was trained is to be recorded all the same.
+        watcher.on_note(f"MLflow gets no charts: {first_line(error)}")
+        return {}
 
 
 def _session_key(folder: ExperimentFolder) -> str:

@@ -104,7 +104,7 @@ def test_the_store_has_the_views_once(mlflow_store, wrap_calls):
 @pytest.mark.parametrize("own", [True, False])
 def test_the_page_leads_to_the_views_but_where_somebody_has_a_note(mlflow_store, own):
     if own:
-        created = mlflow_store.client.create_experiment(mlflow_store.name)
+        created = mlflow_store.client.create_experiment(mlflow_store.name, str(mlflow_store.folder / "own"))
         mlflow_store.client.set_experiment_tag(created, NOTE_TAG, "Ours.")
     tracker = mlflow_store.tracker()
     tracker.open(EXPERIMENT, SEEN)
