@@ -55,8 +55,8 @@ SYSTEM: Final = "system"
 VALUES_BY_EPOCH: Final = "values.json"
 """Artifact: the values that a trial's epochs had, where they changed."""
 
-CHARTS: Final = "charts.html"
-"""Artifact: the experiment's charts, on a page that needs nothing else."""
+REPORT: Final = "report.html"
+"""Artifact: the experiment's report, with its charts, on one page that needs nothing else."""
 
 PARENT_RUN_TAG: Final = "mlflow.parentRunId"
 TAG_PREFIX: Final = "orchestrator."

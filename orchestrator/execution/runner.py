@@ -8,6 +8,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -116,10 +117,11 @@ def run_experiment(
             raise
         finally:
             results = Results(spec, folder.records(), id=folder.id)
-            note = run_note(results, _found(plan, results, home), _state(status, results), json.loads(described))
+            state = _state(status, results)
+            note = run_note(results, _found(plan, results, home), state, json.loads(described))
             kept = {"results.json": results.to_json()}
             if status is not Status.INTERRUPTED:
-                kept |= _charts(folder, home, watcher)
+                kept |= _report(folder, home, state, watcher)
             unwritten = tracker.close(status, results.summary_metrics(), note, kept)
             if unwritten:
                 watcher.on_stage(
@@ -278,17 +280,16 @@ def _found(plan: Plan, results: Results, home: Home) -> dict[str, float | None]:
     return {key: home.teacher_accuracy(key) for key in plan.finding(records, home.has_teacher).found}
 
 
-def _charts(folder: ExperimentFolder, home: Home, watcher: Watcher) -> dict[str, str]:
-    """The experiment's charts as an artifact of its run; where they cannot be drawn, it is told why."""
-    from orchestrator.analysis.charts.page import charts_page
+def _report(folder: ExperimentFolder, home: Home, state: State, watcher: Watcher) -> dict[str, str]:
+    """The experiment's report as an artifact of its run; where it cannot be written, it is told why."""
     from orchestrator.experiment import Experiment
 
     try:
-        drawn = Experiment.read(folder, home).charts()
-        return {names.CHARTS: charts_page(folder.id, drawn)} if drawn else {}
+        # By its folder it still runs, in this process.
+        return {names.REPORT: replace(Experiment.read(folder, home), state=state).report()}
     except Exception as error:
         # What was trained is to be recorded all the same.
-        watcher.on_note(f"MLflow gets no charts: {first_line(error)}")
+        watcher.on_note(f"MLflow gets no report: {first_line(error)}")
         return {}
 
 

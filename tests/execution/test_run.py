@@ -79,7 +79,7 @@ def test_mlflow_has_one_parent_and_a_child_for_each_trial(finished: Finished, cl
     assert {run.info.status for run in runs} == {"FINISHED"}
     assert {run.data.tags["orchestrator.key"] for run in runs if run is not parents[0]} == set(finished[0].records())
     assert "la+dtd" in parents[0].data.tags["mlflow.note.content"]
-    assert {"spec.yaml", "environment.json", "results.json", "charts.html"} <= {
+    assert {"spec.yaml", "environment.json", "results.json", "report.html"} <= {
         artifact.path for artifact in client.list_artifacts(parents[0].info.run_id)
     }
 
