@@ -37,13 +37,12 @@ from browser import CHROMIUM, Browser
 
 from orchestrator import environment, load_spec, names
 from orchestrator.analysis.notes import run_note
-from orchestrator.analysis.results import Results
-from orchestrator.execution.artifacts import class_table
 from orchestrator.execution.runner import default_tracker
 from orchestrator.execution.shown import contents, experiment_info, trial_info
+from orchestrator.experiment import Experiment
 from orchestrator.search.plan import Plan, make_plan
 from orchestrator.search.standing import State
-from orchestrator.search.trials import Record, Status, Trial
+from orchestrator.search.trials import Record, Status, Trial, created, ended
 from orchestrator.store.home import Home
 from orchestrator.store.trial import TrialFolder
 from orchestrator.tracking.base import DataSet
@@ -90,6 +89,7 @@ SPEC: dict[str, Any] = {
     },
 }
 QUANTILES = (names.TEMPERATURE_P10, names.TEMPERATURE_P50, names.TEMPERATURE_P90)
+DESCRIBED = {"student.parameters": 278324, "student.flops": 41215488, "precision": "bf16"}
 SHAPES = {"training": 45000, "validation": 5000, "testing": 10000}
 
 
@@ -146,44 +146,48 @@ def fill(home: Home, plan: Plan) -> dict[str, float]:
     home.create()
     folder = home.experiment(spec)
     tracker = default_tracker(spec, home)
-    described = json.dumps({"python": sys.version})
-    tracker.open(experiment_info(spec, folder, "key", described), contents(spec, folder.id))
-    records: dict[str, Record] = {}
+    described = json.dumps(environment.describe())
     reports: list[float] = []
-    cpu = time.process_time()
-    own = 0.0
-    classes = class_table([f"class {n}" for n in range(100)], None)
-    for trial in trials(plan):
-        record = records[trial.id] = Record(trial)
+    # CPU time of the process, and of the part of it that is not MLflow's writer.
+    cpu, own = time.process_time(), 0.0
+    with folder.opened(spec):
+        tracker.open(experiment_info(spec, folder, "key", described), contents(spec, folder.id))
+        for trial in trials(plan):
+            began = time.thread_time()
+            record = Record(trial)
+            folder.journal.append(created(trial))
+            tracker.start(trial_info(plan, folder, record, described))
+            data = [
+                DataSet("cifar100", part, f"{part[:4]}0123456789ab", [size, 3, 32, 32], 100)
+                for part, size in SHAPES.items()
+                if part != "testing" or "-final-" in trial.id
+            ]
+            tracker.describe(trial.id, DESCRIBED, data)
+            kept = TrialFolder(folder.path / "trials" / trial.id)
+            kept.path.mkdir(parents=True)
+            for number, values in enumerate(epochs(trial, count), start=1):
+                at = time.perf_counter()
+                kept.add_metrics(number, values)
+                if "dtd" in trial.variant:
+                    kept.add_temperatures(number, [100] * 40, (1.0, 12.0))
+                tracker.log(trial.id, {"epoch": number, **values})
+                reports.append(1000 * (time.perf_counter() - at))
+            record.status, record.epochs, record.metrics, record.seconds = Status.FINISHED, count, values, 9.0 * count
+            folder.journal.append(ended(record))
+            tracker.end(trial.id, Status.FINISHED)
+            own += time.thread_time() - began
+        experiment = Experiment.read(folder, home)
         began = time.thread_time()
-        tracker.start(trial_info(plan, folder, record, described))
-        data = [
-            DataSet("cifar100", part, f"{part[:4]}0123456789ab", [size, 3, 32, 32], 100)
-            for part, size in SHAPES.items()
-            if part != "testing" or "-final-" in trial.id
-        ]
-        tracker.describe(trial.id, {"student.parameters": 278324, "student.flops": 41215488, "precision": "bf16"}, data)
-        kept = TrialFolder(folder.path / "trials" / trial.id)
-        kept.path.mkdir(parents=True)
-        for number, values in enumerate(epochs(trial, count), start=1):
-            at = time.perf_counter()
-            kept.add_metrics(number, values)
-            if "dtd" in trial.variant:
-                kept.add_temperatures(number, [100] * 40, (1.0, 12.0))
-            tracker.log(trial.id, {"epoch": number, **values})
-            reports.append(1000 * (time.perf_counter() - at))
-        record.status, record.epochs, record.metrics = Status.FINISHED, count, values
-        tracker.end(trial.id, Status.FINISHED, None, {"classes.csv": classes})
+        results = experiment.results()
+        note = run_note(results, {}, State.COMPLETE, json.loads(described))
+        made = {"results.json": results.to_json(), "report.html": experiment.report()}
         own += time.thread_time() - began
-    results = Results(spec, records, id=folder.id)
-    note = run_note(results, {}, State.COMPLETE, environment.describe())
-    missed = tracker.close(Status.FINISHED, results.summary_metrics(), note, {"results.json": results.to_json()})
+        missed = tracker.close(Status.FINISHED, results.summary_metrics(), note, made)
     assert not missed, missed
-    spent = time.process_time() - cpu - own
     return {
         "report": statistics.fmean(reports),
         "late": statistics.quantiles(reports, n=100)[98],
-        "write": 1000 * spent / len(reports),
+        "write": 1000 * (time.process_time() - cpu - own) / len(reports),
     }
 
 

@@ -120,7 +120,7 @@ def run_experiment(
             state = _state(status, results)
             note = run_note(results, _found(plan, results, home), state, json.loads(described))
             kept = {"results.json": results.to_json()}
-            if status is not Status.INTERRUPTED:
+            if status in (Status.FINISHED, Status.STOPPED):
                 kept |= _report(folder, home, state, watcher)
             unwritten = tracker.close(status, results.summary_metrics(), note, kept)
             if unwritten:

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not instal
 LR, LOW = "training.optimizer.lr", "distillation.temperature.min"
 SEEN = Contents("exp-1234", "val/acc1", "max", [LR, LOW], [LR, LOW], (LR, LOW), has_temperatures=True, has_finals=True)
 DATA = DataSet("digits", "training", "0123456789abcdef", [100, 1, 8, 8], 10)
+CHARTS = "document.querySelector('[data-testid=experiment-view-compare-runs-chart-area]')"
 DRAWN = "document.querySelectorAll('.js-plotly-plot .main-svg').length"
 
 
@@ -79,8 +80,9 @@ def test_the_experiment_opens_on_model_training_with_its_charts(browser: Browser
     assert "Prompts" not in shown
     assert "4 matching runs" in shown
     assert "exp-1234: search" in shown
-    browser.wait_for("document.body.innerText.includes('Parallel Coordinates')")
-    assert f"{LR} vs. {LOW}" in browser.text()
+    # Charts are drawn where they are scrolled to.
+    browser.evaluate(f"{CHARTS}.scrollTop = 500")
+    browser.wait_for_text("Parallel Coordinates", f"{LOW} vs. val/acc1")
 
 
 def test_final_runs_are_drawn_by_variant(browser: Browser, page: str) -> None:
@@ -95,9 +97,9 @@ def test_a_parent_unfolds_to_trials_beside_what_was_searched(browser: Browser, p
     shown = browser.wait_for_text("exp-1234", "test/acc1", "7 matching runs")
     assert "kd-final-1 seed 0" not in shown
     assert "constant.of.all" not in shown
-    browser.evaluate(
-        "document.querySelector('[data-testid=expander-button], .ag-row .anticon-plus-square, .ag-row button').click()"
-    )
+    cell = "Array.from(document.querySelectorAll('.ag-cell')).find(cell => cell.innerText.trim() == 'exp-1234')"
+    browser.wait_for(f"{cell} && {cell}.querySelector('button')")
+    browser.evaluate(f"{cell}.querySelector('button').click()")
     browser.wait_for_text("kd-final-1 seed 0", "dtd-search-0 seed 0")
 
 
