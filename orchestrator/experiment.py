@@ -12,6 +12,7 @@ from orchestrator.analysis.epochs import Run, class_accuracies
 from orchestrator.analysis.evidence import Evidence
 from orchestrator.analysis.results import Results, VariantResult
 from orchestrator.analysis.rows import frame
+from orchestrator.analysis.students import find_student
 from orchestrator.errors import UsageError
 from orchestrator.search.plan import Plan, make_plan
 from orchestrator.search.standing import State, anything_left
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from orchestrator.analysis.charts.style import Chart
+    from orchestrator.export.student import Student
 
 HOW_TO_START = "start one with: orchestrator run SPEC"
 
@@ -93,6 +95,17 @@ class Experiment:
     def results(self, reference: str | None = None) -> Results:
         """What it has found; `reference` names the variant that the others are compared with."""
         return Results(self.spec, self.records, reference, self.id)
+
+    def student(self, variant: str | None = None, seed: int | None = None, trial: str | None = None) -> Student:
+        """A trained student with its weights: of a final run, of a variant's seed, or the best by validation.
+
+        Raises `UsageError` for one that does not exist, `CheckpointError` for one whose weights are not there.
+        """
+        from orchestrator.export.student import load_student
+        from orchestrator.store.students import student_weights
+
+        found = find_student(self.results(), variant, seed, trial)
+        return load_student(student_weights(self.folder, found.record.trial.id))
 
     def metrics(self) -> DataFrame:
         """One row for each metric of each epoch of each trial, in the columns trial to value."""

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from orchestrator.build import blueprint, build_network
+from orchestrator.data import load_dataset
 from orchestrator.execution.runner import _store
 from orchestrator.search.plan import Plan
-from orchestrator.search.trials import Phase, Record, Status, created, ended
+from orchestrator.search.trials import Phase, Record, Status, Trial, created, ended
 from orchestrator.store.home import ExperimentFolder, Home
+from orchestrator.training import save_weights
 
 
 def complete(home: Home, plan: Plan) -> ExperimentFolder:
@@ -30,3 +35,14 @@ def complete(home: Home, plan: Plan) -> ExperimentFolder:
                 folder.trial(trial.id).add_metrics(epoch, {**metrics, "val/acc1": 70.0 + epoch})
         folder.journal.append({"event": "tracked", "store": _store(plan.spec, home)})
     return folder
+
+
+def leave_students(folder: ExperimentFolder, plan: Plan, trials: Iterable[Trial]) -> None:
+    """The students of those that are final runs, with the weights that they would have begun with."""
+    for trial in trials:
+        if trial.phase is Phase.FINAL:
+            run = plan.run_of(trial)
+            dataset = load_dataset(run.data.dataset)
+            made = blueprint(run.student, run.data, dataset)
+            network = build_network(run.student, dataset, trial.seed)
+            save_weights(folder.trial(trial.id).weights, network, {"blueprint": made.to_text()})

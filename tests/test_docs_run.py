@@ -14,26 +14,39 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import pytest
 import torch
-from complete_experiments import complete
+from complete_experiments import complete, leave_students
 from doc_blocks import ROOT, blocks
+from PIL import Image
 
 import orchestrator
 from orchestrator.cli import main
+from orchestrator.execution.students import student_models
+from orchestrator.experiment import Experiment
 from orchestrator.search.plan import make_plan
+from orchestrator.search.trials import Status
 from orchestrator.store.home import Home
+from orchestrator.tracking.base import RunInfo
+from orchestrator.tracking.mlflow import MLflowTracker
 
 NOTEBOOK = ROOT / "docs" / "notebooks" / "walkthrough.ipynb"
 TUTORIAL = "docs/tutorial.md"
 ELSEWHERE = "docs/python.md"
 """test_python.py runs its code and looks at what that gave."""
+STUDENTS = "docs/export.md"
+"""Its commands and its code are of one story."""
 COMPLETE: dict[str, dict[str, dict[str, Any]]] = {
     "README.md": {"quickstart": {"search.num_samples": 2, "search.final_seeds": 1}},
     "docs/comparisons.md": {"quickstart": {}, "fashion-mnist": {}},
 }
 """The experiments that a page's code finds complete, and what was set of their specs; elsewhere the quickstart."""
-GIVEN = {"logits_student": torch.randn(4, 10), "logits_teacher": torch.randn(4, 10)}
+GIVEN = {
+    "logits_student": torch.randn(4, 10),
+    "logits_teacher": torch.randn(4, 10),
+    "images": torch.rand(4, 1, 8, 8),
+}
 """What a page's code takes from its reader."""
 _EPOCHS = re.compile(r"epochs: \d+")
 
@@ -64,16 +77,21 @@ def run_commands(page: str) -> None:
             assert caught.value.code == 0, f"{block}: {' '.join(words)}"
 
 
-@pytest.mark.parametrize("page", sorted({block.page for block in blocks("sh")} - {TUTORIAL}))
+@pytest.mark.parametrize("page", sorted({block.page for block in blocks("sh")} - {TUTORIAL, STUDENTS}))
 def test_commands_that_are_shown_run(page: str, folder: Path) -> None:
     complete_for(page)
     (folder / "more.yaml").write_text("dkd: {set: {distillation.loss: {method: dkd}}}\n")
     run_commands(page)
 
 
-@pytest.mark.parametrize("page", sorted({block.page for block in blocks("python")} - {ELSEWHERE}))
+@pytest.mark.parametrize("page", sorted({block.page for block in blocks("python")} - {ELSEWHERE, STUDENTS}))
 def test_python_that_is_shown_runs(page: str, folder: Path) -> None:
     complete_for(page)
+    run_python(page)
+
+
+def run_python(page: str) -> None:
+    """The page's code, each block after the one before it."""
     told: dict[str, Any] = dict(GIVEN)
     for block in blocks("python"):
         if block.page == page:
@@ -121,6 +139,33 @@ def test_the_tutorials_commands_run(
     assert Path("first-search.yaml").read_text() == _EPOCHS.sub("epochs: 2", spec)
     run_commands(TUTORIAL)
     assert re.search(r"^la\+dtd +3 ", capsys.readouterr().out, re.MULTILINE)
+
+
+@pytest.fixture
+def mlflows_own_place() -> Iterator[None]:
+    """Which store MLflow asks without being told, as it was before."""
+    yield
+    mlflow.set_tracking_uri(None)
+
+
+def test_students_are_exported_and_loaded_as_is_shown(folder: Path, mlflows_own_place: None) -> None:
+    pytest.importorskip("onnxruntime")
+    home, plan = Home(), make_plan(orchestrator.load_spec("specs/quickstart.yaml"))
+    experiment = complete(home, plan)
+    leave_students(experiment, plan, [record.trial for record in experiment.records().values()])
+    results = Experiment.load("quickstart").results()
+    tracker = MLflowTracker(home.tracking_uri, "quickstart", home.artifacts)
+    tracker.open(RunInfo("key", "quickstart"))
+    models, _ = student_models(results, plan, home, experiment, {})
+    for model in models:
+        tracker.start(RunInfo(model.key, model.key))
+    tracker.register(experiment.id, models)
+    assert tracker.close(Status.FINISHED) == []
+    (folder / "photos").mkdir()
+    for name in ("photos/5.png", "a.png", "b.png"):
+        Image.new("L", (8, 8), 90).save(folder / name)
+    run_commands(STUDENTS)
+    run_python(STUDENTS)
 
 
 def test_the_tutorials_mistakes_are_told_as_it_shows(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

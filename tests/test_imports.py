@@ -79,7 +79,13 @@ def test_the_science_runs_where_only_torch_is_installed(room: str) -> None:
 
 
 def test_the_driver_of_an_experiment_does_without_torch() -> None:
-    assert "torch" not in loaded_by("orchestrator.execution.runner", "orchestrator.execution.driver")
+    driving = ("orchestrator.execution.runner", "orchestrator.execution.driver", "orchestrator.tracking.mlflow")
+    assert "torch" not in loaded_by(*driving)
+
+
+def test_a_student_is_loaded_where_only_torch_is_installed() -> None:
+    loaded = loaded_by("orchestrator.export.serving", "orchestrator.export.formats", "orchestrator.export.predict")
+    assert not loaded & {"ray", "mlflow", "pydantic", "yaml", "typer", "rich"}
 
 
 def test_the_trainable_is_imported_by_the_driver_without_torch() -> None:
@@ -148,7 +154,7 @@ EVERY_FILE = sorted(PACKAGE.rglob("*.py"))
 
 
 def test_the_rooms_are_there() -> None:
-    for room in (*SCIENCE, "spec", "search", "store", "execution", "tracking", "analysis", "cli"):
+    for room in (*SCIENCE, "spec", "search", "store", "execution", "tracking", "analysis", "export", "cli"):
         assert files(room), room
 
 
@@ -214,6 +220,7 @@ ROOMS_BELOW = {
     "models": {"models"},
     "data": {"data"},
     "training": {"distillation", "models", "data", "training"},
+    "export": {"models", "data", "training", "spec", "search", "analysis", "export"},
 }
 EVERYWHERE = {"errors", "names", "registry", "catalog", "machine"}
 

@@ -4,6 +4,7 @@ from orchestrator.build.data import Splits, build_augmentation, build_splits, bu
 from orchestrator.build.losses import build_criterion, build_features
 from orchestrator.build.networks import (
     NetworkSize,
+    blueprint,
     build_network,
     build_teacher,
     join_teachers,
@@ -15,6 +16,7 @@ from orchestrator.build.runs import build_student_run, build_teacher_run, try_ou
 __all__ = [
     "NetworkSize",
     "Splits",
+    "blueprint",
     "build_augmentation",
     "build_criterion",
     "build_features",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -12,9 +12,11 @@ from torch import nn
 from orchestrator.build.seeds import Stream, stream_seed
 from orchestrator.data import Dataset
 from orchestrator.errors import BuildError, CheckpointError, first_line
+from orchestrator.export.blueprint import Blueprint
 from orchestrator.models import build_model, flop_count, parameter_count
 from orchestrator.models.average import AveragedTeacher
 from orchestrator.models.torchvision_models import published_weights
+from orchestrator.spec.data import DataSpec
 from orchestrator.spec.experiment import RunSpec
 from orchestrator.spec.model import TORCHVISION_WEIGHTS, ModelSpec, TeacherSpec
 from orchestrator.spec.scheme import Ensemble, SchemeSpec
@@ -30,16 +32,30 @@ def build_network(model: ModelSpec, dataset: Dataset, seed: int) -> nn.Module:
         torch.manual_seed(seed)
         try:
             return build_model(
-                model.model,
-                num_classes=len(dataset.classes),
-                in_channels=dataset.train.images.shape[1],
-                width=model.width,
-                norm=model.norm,
-                stem_stride=model.stem_stride,
-                small_images=model.small_images,
+                **_settings(model), num_classes=len(dataset.classes), in_channels=dataset.train.images.shape[1]
             )
         except ValueError as error:
             raise BuildError(f"model {model.model}: {error}") from error
+
+
+def _settings(model: ModelSpec) -> dict[str, Any]:
+    """What `build_model` is told of an architecture, whatever the images."""
+    chosen = {name: getattr(model, name) for name in ("width", "norm", "stem_stride", "small_images")}
+    return {"name": model.model, **chosen}
+
+
+def blueprint(model: ModelSpec, data: DataSpec, dataset: Dataset) -> Blueprint:
+    """What whoever is given a network's weights has to know beside them."""
+    channels, height, width = dataset.train.images.shape[1:]
+    return Blueprint(
+        _settings(model),
+        data.dataset,
+        dataset.classes,
+        (channels, height, width),
+        dataset.mean,
+        dataset.std,
+        data.image_size,
+    )
 
 
 class NetworkSize(NamedTuple):

@@ -12,7 +12,22 @@ from rich.console import Console
 from typer.exceptions import TyperException
 
 from orchestrator import __version__
-from orchestrator.cli import compare, control, doctor, extend, logs, report, results, run, specs, status, submit, ui
+from orchestrator.cli import (
+    compare,
+    control,
+    doctor,
+    export,
+    extend,
+    logs,
+    predict,
+    report,
+    results,
+    run,
+    specs,
+    status,
+    submit,
+    ui,
+)
 from orchestrator.environment import version_of
 from orchestrator.errors import OrchestratorError
 from orchestrator.store.home import HOME_VARIABLE
@@ -79,6 +94,8 @@ app.command(short_help="Run an experiment on a Ray cluster, driver included.")(s
 app.command("results", short_help="Show an experiment's trials and compare its variants.")(results.results)
 app.command(short_help="Write an experiment's report: one page with charts.")(report.report)
 app.command(short_help="Compare experiments: specs, variants, and how fair it is.")(compare.compare)
+app.command(short_help="Write a trained student, with its card, for others.")(export.export)
+app.command(short_help="Tell which classes a trained student takes images for.")(predict.predict)
 app.command(short_help="Tell how far an experiment is; --follow keeps telling.")(status.status)
 app.command(short_help="Print an experiment's log, or what ended a trial.")(logs.logs)
 app.command(short_help="End an experiment or some trials; results are kept.")(control.stop)

@@ -23,6 +23,14 @@ class RunFormat(StrEnum):
     JSON_LINES = "json-lines"
 
 
+class RowFormat(StrEnum):
+    """How rows are printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+
+
 class ResultFormat(StrEnum):
     """How results are printed."""
 

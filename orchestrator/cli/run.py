@@ -140,6 +140,8 @@ def _run(
         if home.remote or any(folder.students):
             students = home.remote.name(folder.path) if home.remote else _short(folder.path)
             console.print(f"Trained students: {students}/{STUDENTS}", soft_wrap=True, markup=False)
+            export = shlex.join(["orchestrator", "export", folder.id, *home.option])
+            console.print(f"The best one for others, with its model card: {export}", soft_wrap=True, markup=False)
         where_to_look(checked, folder.id, home, console)
     return code
 

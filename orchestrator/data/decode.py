@@ -121,17 +121,13 @@ class _Reader:
     def _pixels(self, name: str) -> Tensor:
         """uint8 [C, H, W]."""
         image = _open(self.tree, name, load=True)
-        if self.image_size is not None:
-            image = _resized(image.convert("RGB" if self.channels == 3 else "L"), self.image_size)
-        elif image.size != self.size:
+        if self.image_size is None and image.size != self.size:
             raise DataError(
-                f"{self.tree.label(name)} is {_text(image.size)} pixels, but {self.tree.label(self.first)} is "
-                f"{_text(self.size)}",
+                f"{self.tree.label(name)} is {size_text(image.size)} pixels, but {self.tree.label(self.first)} is "
+                f"{size_text(self.size)}",
                 hint="all images must have one size; set data.image_size to resize them",
             )
-        content = bytearray(image.convert("RGB" if self.channels == 3 else "L").tobytes())
-        width, height = self.size
-        return torch.frombuffer(content, dtype=torch.uint8).view(height, width, self.channels).permute(2, 0, 1)
+        return pixels(image, self.channels, self.size)
 
 
 def _channels(tree: FileTree, names: Sequence[str]) -> int:
@@ -139,8 +135,14 @@ def _channels(tree: FileTree, names: Sequence[str]) -> int:
 
 
 def _open(tree: FileTree, name: str, *, load: bool = False) -> Image.Image:
-    """The image, its pixels read only if asked for."""
-    content = tree.read(name)
+    return open_image(tree.read(name), tree.label(name), load=load)
+
+
+def open_image(content: bytes, label: str, *, load: bool = True) -> Image.Image:
+    """The image in a file's content, its pixels read only if asked for; `label` names the file in errors.
+
+    Raises `DataError` for what is no image, cut short, or of more than 8 bits a channel.
+    """
     try:
         image = Image.open(io.BytesIO(content), formats=_FORMATS)
         if load:
@@ -157,24 +159,29 @@ def _open(tree: FileTree, name: str, *, load: bool = False) -> Image.Image:
         struct.error,
         zlib.error,
     ) as error:
-        raise damaged(tree.label(name), f"is not an image that can be read: {_reason(error)}") from error
+        raise damaged(label, f"is not an image that can be read: {_reason(error)}") from error
     if image.mode.startswith(_DEEP):
         raise DataError(
-            f"{tree.label(name)} has more than 8 bits a channel (mode {image.mode})",
+            f"{label} has more than 8 bits a channel (mode {image.mode})",
             hint="convert the images to 8 bits a channel",
         )
     return image
 
 
-def _resized(image: Image.Image, size: int) -> Image.Image:
-    width, height = image.size
-    if (width, height) == (size, size):
-        return image
-    scale = size / min(width, height)
-    width, height = max(size, round(width * scale)), max(size, round(height * scale))
-    left, top = (width - size) // 2, (height - size) // 2
-    resized = image.resize((width, height), Image.Resampling.BICUBIC)
-    return resized.crop((left, top, left + size, top + size))
+def pixels(image: Image.Image, channels: int, size: tuple[int, int]) -> Tensor:
+    """The image as uint8 [channels, H, W], grey or RGB, of a size in width and height.
+
+    One of another size is resized to cover that, and its centre taken.
+    """
+    width, height = size
+    image = image.convert("RGB" if channels == 3 else "L")
+    if image.size != size:
+        scale = max(width / image.width, height / image.height)
+        covering = max(width, round(image.width * scale)), max(height, round(image.height * scale))
+        left, top = (covering[0] - width) // 2, (covering[1] - height) // 2
+        image = image.resize(covering, Image.Resampling.BICUBIC).crop((left, top, left + width, top + height))
+    content = bytearray(image.tobytes())
+    return torch.frombuffer(content, dtype=torch.uint8).view(height, width, channels).permute(2, 0, 1)
 
 
 def _reason(error: Exception) -> str:
@@ -182,5 +189,6 @@ def _reason(error: Exception) -> str:
     return "its format is not known" if "cannot identify" in str(error) else str(error)
 
 
-def _text(size: tuple[int, int]) -> str:
+def size_text(size: tuple[int, int]) -> str:
+    """Width and height."""
     return f"{size[0]} x {size[1]}"

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 from orchestrator import environment, names
 from orchestrator.analysis.notes import run_note
 from orchestrator.analysis.results import Results
-from orchestrator.errors import OrchestratorError, UsageError, first_line
+from orchestrator.errors import OrchestratorError, StorageError, UsageError, first_line
 from orchestrator.execution.cluster import quiet_settings, ray_session
 from orchestrator.execution.interrupt import Interrupt, catching
 from orchestrator.execution.preflight import preflight
 from orchestrator.execution.shown import contents, experiment_info
+from orchestrator.execution.students import student_models
 from orchestrator.execution.teacher import fetch_teachers
 from orchestrator.execution.warm_start import in_words, warm_start
 from orchestrator.execution.watcher import Watcher
@@ -94,7 +95,7 @@ def run_experiment(
         described = json.dumps(environment.describe(), indent=2)
         interrupt.check()
         tracker.open(experiment_info(spec, folder, key, described), contents(spec, folder.id))
-        status = Status.FAILED
+        status, lost = Status.FAILED, []
         try:
             interrupt.check()
             driver = _driver(plan, home, folder, tracker, watcher, records, described, told)
@@ -112,6 +113,8 @@ def run_experiment(
                             watcher.on_note(f"{finding.node}: {finding.check}: {finding.found}; {finding.advice}")
                     _run_trials(driver, cluster, interrupt)
             status = Status.STOPPED if driver.stopped else Status.FINISHED
+            if spec.tracking.register_models:
+                lost = _register_students(plan, home, folder, tracker, watcher, described)
         except KeyboardInterrupt:
             status = Status.INTERRUPTED
             raise
@@ -122,7 +125,7 @@ def run_experiment(
             kept = {"results.json": results.to_json()}
             if status in (Status.FINISHED, Status.STOPPED):
                 kept |= _report(folder, home, state, watcher)
-            unwritten = tracker.close(status, results.summary_metrics(), note, kept)
+            unwritten = [*tracker.close(status, results.summary_metrics(), note, kept), *lost]
             if unwritten:
                 watcher.on_stage(
                     f"MLflow did not take {len(unwritten)} records ({unwritten[0]}); "
@@ -131,6 +134,21 @@ def run_experiment(
             else:
                 folder.journal.append({"event": "tracked", "store": _store(spec, home)})
         return results
+
+
+def _register_students(
+    plan: Plan, home: Home, folder: ExperimentFolder, tracker: Tracker, watcher: Watcher, described: str
+) -> list[str]:
+    """Tell the tracker each variant's best student; returns what another session may be able to, in lines."""
+    results = Results(plan.spec, folder.records(), id=folder.id)
+    try:
+        models, lacking = student_models(results, plan, home, folder, json.loads(described))
+    except (OSError, StorageError) as error:
+        return [f"the best students: {first_line(error)}"]
+    for line in lacking:
+        watcher.on_note(line)
+    tracker.register(folder.id, models)
+    return []
 
 
 def _driver(

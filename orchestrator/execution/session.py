@@ -23,6 +23,7 @@ from orchestrator.execution.job import DATA, Job
 from orchestrator.execution.logit_key import stored_logits
 from orchestrator.execution.logits import StoredLogits, images_digest
 from orchestrator.execution.sharing import Sharing
+from orchestrator.export.blueprint import KEY
 from orchestrator.search.trials import Phase
 from orchestrator.spec.data import DataSpec
 from orchestrator.spec.experiment import RunSpec
@@ -358,7 +359,9 @@ class Session:
         if job.phase == Phase.FINAL:
             self._tested = seen = self._evaluate(training.student, self._splits.dataset.test)
             if self._writes:
-                save_weights(self.folder.weights, training.student, {**described, "test_acc1": f"{seen.acc1:.2f}"})
+                made = build.blueprint(self.run.student, self.run.data, self._splits.dataset)
+                about = {**described, "test_acc1": f"{seen.acc1:.2f}", KEY: made.to_text()}
+                save_weights(self.folder.weights, training.student, about)
             return {names.TEST_LOSS: seen.loss, names.TEST_ACC1: seen.acc1, names.TEST_ECE: seen.ece}
         return {}
 

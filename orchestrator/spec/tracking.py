@@ -51,3 +51,7 @@ class TrackingSpec(Section):
         "Unset: MLFLOW_TRACKING_URI, else sqlite in the home folder.",
     )
     experiment: str | None = Field(None, description="MLflow experiment; unset: the spec's name.")
+    register_models: bool = Field(
+        True,
+        description="Log each variant's best student as an MLflow model, and register it; false uploads no weights.",
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from orchestrator.search.trials import Status
@@ -45,13 +46,44 @@ class DataSet:
     """Where the spec says that they lie."""
 
 
+@dataclass(frozen=True)
+class StudentModel:
+    """A trained student as it is kept for use."""
+
+    key: str
+    """The trial that trained it."""
+    name: str
+    """What it is shown as: its variant."""
+    weights: Path
+    """Its safetensors file."""
+    digest: str
+    """Of that file; what is registered once is not registered again."""
+    image: tuple[int, int, int]
+    """Channels, height and width of what it takes, float32 of 0 to 1."""
+    mean: tuple[float, ...]
+    """Of its training images, by channel, on that scale."""
+    classes: tuple[str, ...]
+    epochs: int
+    """That it was trained for: the step of its metrics."""
+    params: Mapping[str, Any]
+    tags: Mapping[str, str]
+    metrics: Sequence[str]
+    """Names of its trial's metrics that it is to be compared by."""
+    requirements: Sequence[str]
+    """Packages, as pip takes them, that whoever loads it needs beside this one."""
+    summary: str
+    """One line."""
+    card: str
+    """Its model card, Markdown."""
+
+
 class Tracker(ABC):
     """Records one experiment.
 
     The driver calls `open` once, before any trial starts, then for every trial `start`, `log` for each
-    epoch and `end`, and at last `close`. All but `open` return at once: a slow or absent store must
-    not slow a trial. A trial that goes on after an interruption is started again under its key; epochs
-    that the store already has are not written again.
+    epoch and `end`, where all has ended `register`, and at last `close`. All but `open` return at
+    once: a slow or absent store must not slow a trial. A trial that goes on after an interruption is
+    started again under its key; epochs that the store already has are not written again.
     """
 
     @abstractmethod
@@ -78,6 +110,10 @@ class Tracker(ABC):
         self, key: str, status: Status, reason: str | None = None, artifacts: Mapping[str, str] | None = None
     ) -> None:
         """A trial has ended, or is interrupted; `artifacts` are text files by name."""
+
+    @abstractmethod
+    def register(self, name: str, models: Sequence[StudentModel]) -> None:
+        """Keep the experiment's best students, the best first, under a name; those that are there stay as they are."""
 
     @abstractmethod
     def status(self, key: str) -> Status | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from orchestrator.search.trials import Status
-from orchestrator.tracking.base import DataSet, Epoch, RunInfo, Tracker
+from orchestrator.tracking.base import DataSet, Epoch, RunInfo, StudentModel, Tracker
 from orchestrator.tracking.views import Contents
 
 
@@ -36,6 +36,8 @@ class MemoryTracker(Tracker):
         """Of the experiment; like the note and the artifacts from `close`."""
         self.note = ""
         self.artifacts: dict[str, str] = {}
+        self.models: dict[str, list[StudentModel]] = {}
+        """The best students by the name that they were registered under, the best first."""
         self._earlier: dict[str, Status] = {}
 
     def open(self, experiment: RunInfo, seen: Contents | None = None) -> None:
@@ -63,6 +65,9 @@ class MemoryTracker(Tracker):
     ) -> None:
         run = self.runs[key]
         run.status, run.reason, run.artifacts = status, reason, dict(artifacts or {})
+
+    def register(self, name: str, models: Sequence[StudentModel]) -> None:
+        self.models[name] = list(models)
 
     def status(self, key: str) -> Status | None:
         return self._earlier.get(key)

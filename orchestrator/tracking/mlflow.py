@@ -15,8 +15,9 @@ from mlflow.exceptions import MlflowException
 from orchestrator import names
 from orchestrator.errors import TrackingError
 from orchestrator.search.trials import Status
-from orchestrator.tracking.base import DataSet, Epoch, RunInfo, Tracker
+from orchestrator.tracking.base import DataSet, Epoch, RunInfo, StudentModel, Tracker
 from orchestrator.tracking.failures import cause, may_pass, unusable
+from orchestrator.tracking.mlflow_models import Registry
 from orchestrator.tracking.mlflow_store import KEY_TAG, NOTE_TAG, STATUS_TAG, as_input, open_client, search, show
 from orchestrator.tracking.mlflow_system import SystemMetrics
 from orchestrator.tracking.views import Contents
@@ -121,6 +122,9 @@ class MLflowTracker(Tracker):
     ) -> None:
         now = _milliseconds()
         self._writer.put(lambda: self._end(key, status, reason, artifacts or {}, now))
+
+    def register(self, name: str, models: Sequence[StudentModel]) -> None:
+        self._writer.put(lambda: self._register(name, models))
 
     def status(self, key: str) -> Status | None:
         child = self._children.get(key)
@@ -257,6 +261,11 @@ class MLflowTracker(Tracker):
             self._client.set_tag(run_id, STATUS_TAG, status)
 
         self._writer.persist(f"{key}: that it is {status}", terminate)
+
+    def _register(self, name: str, models: Sequence[StudentModel]) -> None:
+        self._send_all()
+        run_ids = {key: child.run_id for key, child in self._children.items()}
+        Registry(self._client, self._writer, self.experiment_id, run_ids).register(name, models)
 
     def _finish(
         self, status: Status, metrics: Mapping[str, float], note: str, artifacts: Mapping[str, str], now: int

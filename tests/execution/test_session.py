@@ -13,6 +13,7 @@ from orchestrator.errors import BuildError, OrchestratorError
 from orchestrator.execution.failing import failed
 from orchestrator.execution.job import FATAL, Job
 from orchestrator.execution.session import WORTH, Cache, Session
+from orchestrator.export.blueprint import Blueprint
 from orchestrator.models import parameter_count
 from orchestrator.search.trials import Phase
 from orchestrator.store.trial import TrialFolder
@@ -140,6 +141,9 @@ def test_a_final_run_is_tested_once_and_its_weights_are_those_that_were(tmp_path
     seen = evaluate(network, dataset.test, dataset.mean, dataset.std, batch_size=32)
     assert seen.acc1 == reported[-1][names.TEST_ACC1]
     assert seen.loss == pytest.approx(reported[-1][names.TEST_LOSS], rel=1e-4)
+    made = Blueprint.from_text(told.pop("blueprint"), "its file")
+    assert (made.dataset, made.classes, made.image) == ("digits", dataset.classes, (1, 8, 8))
+    assert (made.network["name"], made.network["width"], made.mean) == ("resnet8", 0.125, dataset.mean)
     assert told == {
         "trial": "t",
         "val_acc1": f"{reported[-1][names.VAL_ACC1]:.2f}",

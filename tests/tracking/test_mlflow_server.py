@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import pytest
 from mlflow.entities import ViewType
+from student_models import student_model
 from tracking_stores import EXPERIMENT, MLflowStore, epoch, epochs, trial_info, wait_until
 
 from orchestrator.execution.checks import Request, State, Tracked, examine, versions
 from orchestrator.search.trials import Status
-from orchestrator.tracking.mlflow_store import open_client
+from orchestrator.tracking.mlflow_store import download, open_client
 
 
 @pytest.fixture
@@ -35,6 +36,21 @@ def test_a_server_is_written_to_like_a_file(store):
     assert seen.artifacts == {"spec.yaml": "trial: a\n"}
     assert (store.note(), store.summary()) == ("a note", {"best": 1.0})
     assert store.experiment().artifacts == {"spec.yaml": "name: exp\n", "results.json": "{}"}
+
+
+def test_a_server_has_students_registered_and_gives_them_back(store, tmp_path):
+    student = student_model(tmp_path, "kd-final-0")
+    for _ in range(2):
+        tracker = open_tracker(store)
+        tracker.start(trial_info("kd-final-0"), epochs(1, 2))
+        tracker.end("kd-final-0", Status.FINISHED)
+        tracker.register("exp-1234", [student])
+        assert tracker.close(Status.FINISHED) == []
+    assert [version.version for version in store.client.search_model_versions("name='exp-1234'")] in ([1], ["1"])
+    (tmp_path / "there").mkdir()
+    found = download("models:/exp-1234@champion", store.uri, tmp_path / "there")
+    (weights,) = found.rglob("*.safetensors")
+    assert weights.read_bytes() == student.weights.read_bytes()
 
 
 def test_a_server_that_goes_away_for_a_while_loses_nothing(store, server):

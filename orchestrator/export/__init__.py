@@ -1,0 +1,1 @@
+"""Trained students as files that others can use: what they need beside their weights, formats, checks, predictions."""
