@@ -109,3 +109,10 @@ def test_doctor_takes_the_python_that_it_is_given_and_none_of_an_earlier_job(run
     run("doctor")
     run("doctor", "--python", "/opt/env/bin/python")
     assert [python for _, _, python in cluster.asked] == ["python", "/opt/env/bin/python"]
+
+
+def test_python_is_for_a_cluster_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["doctor", "--python", "python3"])
+    assert caught.value.code == 2
+    assert "--python is for a cluster" in capsys.readouterr().err

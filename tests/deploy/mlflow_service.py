@@ -23,6 +23,7 @@ class MLflowService:
 
     def __init__(self, folder: Path, postgres: PostgresServer) -> None:
         self.port, self._folder = free_port(), folder
+        self.postgres = postgres
         self.uri = f"http://127.0.0.1:{self.port}"
         self.log = folder / "log"
         secrets = {

