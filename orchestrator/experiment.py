@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from orchestrator.analysis.evidence import Evidence
 from orchestrator.analysis.results import Results, VariantResult
 from orchestrator.analysis.rows import frame
 from orchestrator.analysis.students import find_student
+from orchestrator.environment import AGAIN_VARIABLE
 from orchestrator.errors import UsageError
 from orchestrator.search.plan import Plan, make_plan
 from orchestrator.search.standing import State, anything_left
@@ -20,7 +22,8 @@ from orchestrator.search.trials import Phase, Record, Status
 from orchestrator.search.winners import outdated
 from orchestrator.spec.experiment import ExperimentSpec
 from orchestrator.spec.loading import to_yaml
-from orchestrator.store.home import ExperimentFolder, Home
+from orchestrator.store.folder import ExperimentFolder
+from orchestrator.store.home import Home
 from orchestrator.tracking.uris import without_passwords
 
 if TYPE_CHECKING:
@@ -200,6 +203,10 @@ class Experiment:
         """
         if self.home.experiment(self.spec).path != self.folder.path:
             return None
+        if again := os.environ.get(AGAIN_VARIABLE):
+            # Started on a cluster, from a machine where neither the home nor the spec's file mean anything.
+            ways = {State.INTERRUPTED: "continue with", State.FAILED: "change the spec, and run it with"}
+            return f"{ways[self.state]}: {again}" if self.state in ways else None
         words = ["orchestrator", "run", *(spec or [str(self.folder.path / "spec.yaml")]), *self.home.option]
         if self.state is State.INTERRUPTED:
             return f"continue with: {shlex.join(words)}"

@@ -222,7 +222,7 @@ ROOMS_BELOW = {
     "training": {"distillation", "models", "data", "training"},
     "export": {"models", "data", "training", "spec", "search", "analysis", "export"},
 }
-EVERYWHERE = {"errors", "names", "registry", "catalog", "machine"}
+EVERYWHERE = {"errors", "names", "registry", "catalog", "machine", "passwords"}
 
 
 @pytest.mark.parametrize("room", ROOMS_BELOW)
@@ -235,7 +235,7 @@ def test_arrows_go_one_way(room: str) -> None:
 
 
 def test_the_ground_floor_needs_the_standard_library_alone() -> None:
-    for name in ("errors", "names", "machine", "registry", "catalog"):
+    for name in ("errors", "names", "machine", "registry", "catalog", "passwords"):
         for module, _ in imports(PACKAGE / f"{name}.py"):
             parts = module.split(".")
             allowed = parts[0] in sys.stdlib_module_names or parts[1:2] in ([], ["errors"], ["registry"])

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from orchestrator import names
 from orchestrator.analysis import pareto, rows
 from orchestrator.analysis.comparisons import Comparison, compared, corrected, default_reference, verdict
 from orchestrator.analysis.difference import Difference, paired, unpaired
@@ -15,6 +16,7 @@ from orchestrator.analysis.results import Results, VariantResult
 from orchestrator.errors import UsageError
 from orchestrator.registry import nearest
 from orchestrator.search.plan import Arm, Plan
+from orchestrator.search.trials import Record
 from orchestrator.spec.experiment import ExperimentSpec, digest
 from orchestrator.spec.variants import flatten
 
@@ -25,6 +27,7 @@ MAX_NAMES = 4
 MAX_TEXT = 50
 """Characters of a section in a table of differences."""
 UNKNOWN = "not recorded"
+SAME = "Their specs differ in nothing but the name."
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,10 @@ class Entry:
     results: Results
     environments: Sequence[Mapping[str, Any]] = ()
     """What each of its sessions was run with."""
+    home: str = ""
+    """Where it is, as whoever compares calls it; tells two of one id apart."""
+    standing: str | None = None
+    """How far it is, where it has not come to its end."""
 
     @property
     def spec(self) -> ExperimentSpec:
@@ -71,9 +78,11 @@ class Side:
             "training images": str(run.data.train_samples or "all"),
             "teacher": ", ".join(_source(s.model.model, s.key, s.checkpoint) for s in self.arm.sources) or UNKNOWN,
             "search trials": str(ended),
+            "early stopping": spec.search.scheduler.method if self.arm.variant.space else UNKNOWN,
             "chosen by": ", ".join(spec.search.objectives),
             "epochs": str(self.arm.max_epochs),
             "final seeds": _seeds(sorted(self.variant.by_seed)),
+            "precision": _precisions(self.variant.finals),
             "code": _versions(self.entry.environments, ("distillation-orchestrator", "git_commit")),
             "PyTorch": _versions(self.entry.environments, ("torch",)),
         }
@@ -123,9 +132,12 @@ class Across:
 
     @property
     def labels(self) -> list[str]:
-        """The experiments' names, or their ids where two have one name."""
-        count = Counter(entry.spec.name for entry in self.entries)
-        return [entry.spec.name if count[entry.spec.name] == 1 else entry.id for entry in self.entries]
+        """The experiments' names, or their ids where two have one name, and their homes where two have one id."""
+        named, ids = Counter(e.spec.name for e in self.entries), Counter(e.id for e in self.entries)
+        return [
+            e.spec.name if named[e.spec.name] == 1 else e.id if ids[e.id] == 1 else f"{e.home}/{e.id}"
+            for e in self.entries
+        ]
 
     @property
     def references(self) -> dict[str, str]:
@@ -162,7 +174,7 @@ class Across:
             for about, value in mine.items():
                 if value != theirs[about] and UNKNOWN not in (value, theirs[about]):
                     groups.setdefault((about, value, theirs[about]), []).append(name)
-        return [Unfair(about, tuple(names), *values) for (about, *values), names in groups.items()]
+        return [Unfair(about, tuple(found), *values) for (about, *values), found in groups.items()]
 
     def front(self, listed: str) -> pareto.Front:
         """The Pareto front of all variants over their final seeds; see `Results.front`."""
@@ -178,7 +190,13 @@ class Across:
         """Everything as JSON-like data."""
         return {
             "experiments": {
-                label: {"id": entry.id, "hash": entry.spec.hash, "environments": list(entry.environments)}
+                label: {
+                    "id": entry.id,
+                    "hash": entry.spec.hash,
+                    "home": entry.home,
+                    "standing": entry.standing,
+                    "environments": list(entry.environments),
+                }
                 for label, entry in zip(self.labels, self.entries, strict=True)
             },
             "spec_differences": {
@@ -194,6 +212,28 @@ class Across:
             "verdict": verdict(self.comparisons),
             "pareto": self.front(objectives).to_dict() if objectives else None,
         }
+
+    def to_markdown(self, objectives: str | None = None) -> str:
+        """Everything as Markdown tables, what it shows, and what is not fair about it."""
+        named = [(name, side.variant, side.entry.spec.search.first_metric) for name, side in self.sides.items()]
+        comparisons = [c for c in self.comparisons if c.difference]
+        parts = [rows.markdown_table(rows.variants_table(named))]
+        if comparisons:
+            parts += [rows.markdown_table(rows.comparison_table(comparisons)), rows.about(comparisons)]
+            parts += verdict(comparisons)
+        if objectives:
+            parts.append(self.front(objectives)._repr_markdown_())
+        differences = self.differences_table()
+        parts.append(rows.markdown_table(differences) if differences[1] else SAME)
+        if remarks := [*self.unfinished, *map(str, self.warnings)]:
+            parts.append("\n".join(f"- {text}" for text in remarks))
+        return "\n\n".join(filter(None, parts))
+
+    @property
+    def unfinished(self) -> list[str]:
+        """A line for each experiment that has not come to its end."""
+        pairs = zip(self.labels, self.entries, strict=True)
+        return [f"{label} is not at its end: {entry.standing}" for label, entry in pairs if entry.standing]
 
     def variant_rows(self) -> list[dict[str, Any]]:
         """A flat mapping for each variant and its comparison."""
@@ -245,6 +285,12 @@ def _source(model: str, key: str | None, checkpoint: str | None) -> str:
     return f"{model} {key[:8]}" if key else f"{model} {checkpoint}"
 
 
+def _precisions(finals: Sequence[Record]) -> str:
+    """What the final runs computed in, which `auto` leaves to their machines."""
+    found = {str(run.described[names.PRECISION]) for run in finals if names.PRECISION in run.described}
+    return ", ".join(sorted(found)) or UNKNOWN
+
+
 def _seeds(seeds: Sequence[int]) -> str:
     if not seeds:
         return UNKNOWN
@@ -252,7 +298,7 @@ def _seeds(seeds: Sequence[int]) -> str:
     return f"{seeds[0]} to {seeds[-1]}" if whole else ", ".join(map(str, seeds))
 
 
-def _versions(environments: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
+def _versions(environments: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> str:
     """The versions that an experiment's sessions were run with, each once."""
-    told = [" ".join(str(env[name]) for name in names if env.get(name)) for env in environments]
+    told = [" ".join(str(env[key]) for key in keys if env.get(key)) for env in environments]
     return ", ".join(dict.fromkeys(filter(None, told))) or UNKNOWN

@@ -98,6 +98,25 @@ def frame(rows: Sequence[Mapping[str, Any]], index: str | None = None) -> DataFr
     return found if index is None or not rows else found.set_index(index)
 
 
+def variants_table(named: Sequence[tuple[str, VariantResult, str]]) -> Table:
+    """Variants by their names, each with the metric that its configuration was chosen by."""
+    metrics = {metric for *_, metric in named}
+    best = f"best {metrics.pop()}" if len(metrics) == 1 else "best value"
+    header = ["variant", "n", "test acc1 (mean ± sd)", "95% interval", best, "trials", "winning values"]
+    return header, [
+        [
+            name,
+            str(len(variant.finals)),
+            str(variant.test or "-"),
+            format_interval(variant.test.interval if variant.test else None),
+            format_number(variant.best.metrics.get(metric) if variant.best else None),
+            str(sum(variant.statuses.values())),
+            variant.chosen,
+        ]
+        for name, variant, metric in named
+    ]
+
+
 def comparison_table(comparisons: Sequence[Comparison]) -> Table:
     """Differences to the reference, with a column of references where there are several."""
     one = {c.reference for c in comparisons}
@@ -145,20 +164,8 @@ def markdown(results: Results, objectives: str | None = None) -> str:
         if seeds
         else f"best {metric} of each variant's search; search.final_seeds is 0, so nothing was tested."
     )
-    header = ["variant", "n", "test acc1 (mean ± sd)", "95% interval", f"best {metric}", "trials", "winning values"]
-    rows = [
-        [
-            variant.name,
-            str(len(variant.finals)),
-            str(variant.test or "-"),
-            format_interval(variant.test.interval if variant.test else None),
-            format_number(variant.best.metrics.get(metric) if variant.best else None),
-            str(sum(variant.statuses.values())),
-            variant.chosen,
-        ]
-        for variant in results.variants
-    ]
-    parts = [f"**{results.spec.name}**: {told}", markdown_table((header, rows))]
+    named = [(variant.name, variant, metric) for variant in results.variants]
+    parts = [f"**{results.spec.name}**: {told}", markdown_table(variants_table(named))]
     comparisons = [c for c in results.comparisons if c.difference]
     if comparisons:
         parts += [markdown_table(comparison_table(comparisons)), about(comparisons), *verdict(comparisons)]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
+from collections.abc import Callable
+from contextvars import copy_context
 from typing import Annotated, Any
 
 import typer
@@ -28,11 +31,22 @@ from orchestrator.cli import (
     submit,
     ui,
 )
+from orchestrator.cli.command import (
+    Command,
+    DebugOption,
+    Group,
+    QuietOption,
+    VerboseOption,
+    set_volume,
+    with_volume,
+)
+from orchestrator.cli.failure import asks_for_json, failure
+from orchestrator.cli.terminal import tracebacks
 from orchestrator.environment import version_of
 from orchestrator.errors import OrchestratorError
 from orchestrator.store.home import HOME_VARIABLE
 
-EXAMPLES = """
+SUMMARY = """
 Specs in, compared runs out: searches over knowledge-distillation hyperparameters.
 
 \b
@@ -49,7 +63,8 @@ Specs in, compared runs out: searches over knowledge-distillation hyperparameter
 """
 
 app = typer.Typer(
-    help=EXAMPLES,
+    cls=Group,
+    help=SUMMARY,
     no_args_is_help=True,
     add_completion=True,
     rich_markup_mode=None,
@@ -77,46 +92,49 @@ def options(
             f"default {HOME_VARIABLE}, else ./.orchestrator.",
         ),
     ] = None,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+    debug: DebugOption = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_versions, is_eager=True, help="Show versions and exit.")
     ] = False,
 ) -> None:
+    set_volume(quiet, verbose, debug)
     if home is not None:
         # The same as after the command, where another one is stronger.
         context.default_map = {str(context.invoked_subcommand): {"home": home}}
 
 
-app.command(short_help="Check a spec and tell every problem at once.")(specs.validate)
-app.command(short_help="Show what a spec would run, and how long that may take.")(specs.plan)
-app.command(short_help="Run an experiment, or continue it; repeats nothing.")(run.run)
-app.command(short_help="Run an experiment on a Ray cluster, driver included.")(submit.submit)
-app.command("results", short_help="Show an experiment's trials and compare its variants.")(results.results)
-app.command(short_help="Write an experiment's report: one page with charts.")(report.report)
-app.command(short_help="Compare experiments: specs, variants, and how fair it is.")(compare.compare)
-app.command(short_help="Write a trained student, with its card, for others.")(export.export)
-app.command(short_help="Tell which classes a trained student takes images for.")(predict.predict)
-app.command(short_help="Tell how far an experiment is; --follow keeps telling.")(status.status)
-app.command(short_help="Print an experiment's log, or what ended a trial.")(logs.logs)
-app.command(short_help="End an experiment or some trials; results are kept.")(control.stop)
-app.command(short_help="Interrupt an experiment as Ctrl-C does; run continues it.")(control.pause)
-app.command(short_help="Add samples, final seeds, time or variants.")(extend.extend)
-app.command("list", short_help="List experiments, the latest first.")(results.list_experiments)
-app.command(short_help="Check what experiments need, and tell what to do.")(doctor.doctor)
-app.command(short_help="Open MLflow's pages on the home folder's store.")(ui.ui)
-app.command(short_help="Print the spec's JSON Schema, for editors.")(specs.schema)
+def _add(command: Callable[..., int], summary: str, name: str | None = None) -> None:
+    app.command(name, short_help=summary, cls=Command)(with_volume(command))
+
+
+_add(specs.validate, "Check a spec and tell every problem at once.")
+_add(specs.plan, "Show what a spec would run, and how long that may take.")
+_add(run.run, "Run an experiment, or continue it; repeats nothing.")
+_add(submit.submit, "Run an experiment on a Ray cluster, driver included.")
+_add(results.results, "Show an experiment's trials and compare its variants.")
+_add(report.report, "Write an experiment's report: one page with charts.")
+_add(compare.compare, "Compare experiments: specs, variants, and how fair it is.")
+_add(export.export, "Write a trained student, with its card, for others.")
+_add(predict.predict, "Tell which classes a trained student takes images for.")
+_add(status.status, "Tell how far an experiment is; --follow keeps telling.")
+_add(logs.logs, "Print an experiment's log, or what ended a trial.")
+_add(control.stop, "End an experiment or some trials; results are kept.")
+_add(control.pause, "Interrupt an experiment as Ctrl-C does; run continues it.")
+_add(extend.extend, "Add samples, final seeds, time or variants.")
+_add(results.list_experiments, "List experiments, the latest first.", "list")
+_add(doctor.doctor, "Check what experiments need, and tell what to do.")
+_add(ui.ui, "Open MLflow's pages on the home folder's store.")
+_add(specs.schema, "Print the spec's JSON Schema, for editors.")
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command and exit: 0 done, 1 the run failed, 2 bad spec or usage, 130 interrupted, 141 its reader left."""
-    given = sys.argv[1:] if arguments is None else arguments
-    debug = "--debug" in given
-    # --debug is taken anywhere on the line.
-    code = _run([argument for argument in given if argument != "--debug"], debug)
-    sys.exit(code)
+    sys.exit(copy_context().run(_run, sys.argv[1:] if arguments is None else arguments))
 
 
-def _run(arguments: list[str], debug: bool) -> int:
+def _run(arguments: list[str]) -> int:
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     try:
         result: Any = app(arguments, prog_name="orchestrator", standalone_mode=False)
@@ -125,16 +143,16 @@ def _run(arguments: list[str], debug: bool) -> int:
     except TyperException as error:
         usage: Any = error  # typer's public name for it lacks what all of its kind have
         usage.show()
-        return int(usage.exit_code)
+        return _told(arguments, usage.format_message(), int(usage.exit_code), "UsageError")
     except OrchestratorError as error:
-        if debug:
-            raise
+        if tracebacks.get():
+            console.print_exception()
         console.print("[bold red]error:[/] ", end="")
         console.print(str(error), markup=False)
-        return error.exit_code
+        return _told(arguments, error, error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         console.print("interrupted")
-        return 130
+        return _told(arguments, "interrupted", 130, "KeyboardInterrupt")
     except (BrokenPipeError, SystemExit) as error:
         # Typer turns the first into the second.
         if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
@@ -143,9 +161,17 @@ def _run(arguments: list[str], debug: bool) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except Exception as error:
-        if debug:
-            raise
+        if tracebacks.get():
+            console.print_exception()
         console.print(f"[bold red]error:[/] {type(error).__name__}: ", end="")
         console.print(str(error), markup=False)
-        console.print("  this is a fault of the orchestrator; --debug shows where")
-        return 1
+        if not tracebacks.get():
+            console.print("  this is a fault of the orchestrator; --debug shows where")
+        return _told(arguments, error, 1)
+
+
+def _told(arguments: list[str], error: BaseException | str, code: int, kind: str | None = None) -> int:
+    """The exit code; where JSON was asked for, the error is on stdout as that, too."""
+    if asks_for_json(arguments):
+        print(json.dumps(failure(error, code, kind), indent=2))
+    return code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import time
 from collections.abc import Callable
@@ -9,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.options import ClusterOption, HomeOption, NamedArgument
+from orchestrator.cli import complete
+from orchestrator.cli.options import ClusterOption, Format, FormatOption, HomeOption, NamedArgument
 from orchestrator.cli.remote import ask_there, no_home, pause_there
 from orchestrator.errors import UsageError
 from orchestrator.experiment import Experiment
@@ -24,11 +26,18 @@ def stop(
     name: NamedArgument,
     trial: Annotated[
         list[str] | None,
-        typer.Option("--trial", metavar="ID", help="End this search trial alone; may be repeated.", show_default=False),
+        typer.Option(
+            "--trial",
+            metavar="ID",
+            help="End this search trial alone; may be repeated.",
+            show_default=False,
+            autocompletion=complete.trials,
+        ),
     ] = None,
     now: Annotated[
         bool, typer.Option("--now", help="Do not wait for the epochs that are being trained.", show_default=False)
     ] = False,
+    format: FormatOption = Format.TABLE,
     address: ClusterOption = None,
     home: HomeOption = None,
 ) -> int:
@@ -39,6 +48,7 @@ def stop(
     """
     if address is not None:
         words = [word for id in trial or () for word in ("--trial", id)] + (["--now"] if now else [])
+        words += ["--format", format]
         return ask_there(address, "stop", name, words, home)
     experiment = Experiment.load(name, home)
     ids = tuple(dict.fromkeys(trial or ()))
@@ -50,25 +60,32 @@ def stop(
     if refused:
         raise UsageError("; ".join(f"{id} {why}" for id, why in refused.items()))
     told = f"{', '.join(ids)} end{'s' if len(ids) == 1 else ''} with the result so far" if ids else "it ends"
-    return _ask(experiment, Request(Wish.STOP, ids, now), told)
+    return _ask(experiment, Request(Wish.STOP, ids, now), told, format)
 
 
-def pause(name: NamedArgument, address: ClusterOption = None, home: HomeOption = None) -> int:
+def pause(
+    name: NamedArgument, format: FormatOption = Format.TABLE, address: ClusterOption = None, home: HomeOption = None
+) -> int:
     """Interrupt a running experiment as Ctrl-C does: what runs is saved, and the same command continues it."""
     if address is not None:
         no_home("pause", home)
-        return pause_there(address, name)
-    return _ask(Experiment.load(name, home), Request(Wish.PAUSE), "what runs is saved")
+        return pause_there(address, name, format)
+    return _ask(Experiment.load(name, home), Request(Wish.PAUSE), "what runs is saved", format)
 
 
-def _ask(experiment: Experiment, request: Request, told: str) -> int:
+def _ask(experiment: Experiment, request: Request, told: str, format: Format) -> int:
     """Leave the request for the driver, and say what comes of it."""
     is_taken = experiment.folder.ask(request) if experiment.state is State.RUNNING else None
-    if is_taken is None:
+    taken = is_taken is not None and _comes(is_taken)
+    advice = experiment.advice() if is_taken is None else None
+    if format is Format.JSON:
+        asked = {"asked": is_taken is not None, "taken": taken, "request": request.to_dict(), "advice": advice}
+        print(json.dumps({"id": experiment.id, **asked}, indent=2))
+    elif is_taken is None:
         print(f"{experiment.id} is not running: there is nothing to {request.wish}")
-        if advice := experiment.advice():
+        if advice:
             print(f"  {advice}")
-    elif _comes(is_taken):
+    elif taken:
         follow = shlex.join(["orchestrator", "status", experiment.id, "--follow", *experiment.home.option])
         print(f"{experiment.id}: {told}; see how far it is with: {follow}")
     else:

@@ -14,9 +14,10 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from orchestrator.cli import complete
 from orchestrator.cli.options import Format, FormatOption, HomeOption, SetOption
 from orchestrator.cli.tables import NARROW, table_of
-from orchestrator.cli.terminal import screen_of_our_own
+from orchestrator.cli.terminal import is_quiet, screen_of_our_own
 from orchestrator.errors import UsageError
 from orchestrator.spec import load_spec
 from orchestrator.store.home import Home
@@ -30,7 +31,11 @@ _STYLES = {"ok": "green", "absent": "dim", "warning": "yellow", "broken": "red"}
 def doctor(
     spec: Annotated[
         Path | None,
-        typer.Argument(metavar="[SPEC]", help="YAML file of an experiment: look at what it needs, too."),
+        typer.Argument(
+            metavar="[SPEC]",
+            help="YAML file of an experiment: look at what it needs, too.",
+            autocompletion=complete.specs,
+        ),
     ] = None,
     set: SetOption = None,
     address: Annotated[
@@ -57,7 +62,7 @@ def doctor(
     descriptor, name = tempfile.mkstemp(prefix="orchestrator-doctor-", suffix=".log")
     os.close(descriptor)
     with screen_of_our_own(Path(name)) as console:
-        with console.status("Looking") if console.is_terminal and format is Format.TABLE else nullcontext():
+        with console.status("Looking") if console.draws and format is Format.TABLE else nullcontext():
             from orchestrator.execution.doctor import diagnose
 
             findings = diagnose(Home(home), Path(name), checked, address)
@@ -80,7 +85,8 @@ def print_findings(findings: Sequence[Finding], console: Console) -> None:
     columns = (*(("node",) if apart else ()), "check", "", "found")
     table = table_of(*columns, text=("node", "check", ""), folded=("found",))
     last = None
-    for finding in findings:
+    shown = [finding for finding in findings if not is_quiet() or finding.state in ("broken", "warning")]
+    for finding in shown:
         found = escape(finding.found)
         if finding.advice and finding.state != "ok":
             found += f"\n[dim]{escape(finding.advice)}[/]"
@@ -89,7 +95,8 @@ def print_findings(findings: Sequence[Finding], console: Console) -> None:
             table.add_row(f"[bold]{escape(node)}[/]", "", "")
         cells = [escape(finding.check), f"[{_STYLES[finding.state]}]{finding.state}[/]", found]
         table.add_row(*([escape(node)] if apart else []), *cells)
-    console.print(table)
+    if shown:
+        console.print(table)
     counts = {state: sum(finding.state == state for finding in findings) for state in ("broken", "warning")}
     if counts["broken"]:
         console.print(f"[red]{counts['broken']} broken[/]: experiments will fail until that is mended")

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from orchestrator.cli.options import HomeOption, NamedArgument
+from orchestrator.cli.options import ClusterOption, Format, FormatOption, HomeOption, NamedArgument
+from orchestrator.cli.remote import ask_there
+from orchestrator.cli.results import summary_of
 from orchestrator.errors import UsageError
 from orchestrator.experiment import Experiment
 from orchestrator.search.extension import SAMPLES, SEEDS, TIME, VARIANT, Change, compare, grown
 from orchestrator.search.standing import State
 from orchestrator.spec.experiment import ExperimentSpec
-from orchestrator.spec.loading import read_mapping
+from orchestrator.spec.loading import read_mapping, to_yaml
+from orchestrator.store.home import Home
 
 UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 OPTIONS = "--num-samples, --final-seeds, --time or --variants"
@@ -35,6 +40,8 @@ def extend(
     variants: Annotated[
         Path | None, typer.Option(metavar="FILE", help="YAML file of further variants, as below search.variants.")
     ] = None,
+    format: FormatOption = Format.TABLE,
+    address: ClusterOption = None,
     home: HomeOption = None,
 ) -> int:
     """Give an experiment more samples, final seeds, time or variants; the next run goes on with these.
@@ -42,7 +49,14 @@ def extend(
     No trial that has ended is repeated, and none is changed. Where more samples find a better configuration of a
     variant, its final runs are made anew; those of the earlier one stay recorded, and count no more.
     """
-    experiment = Experiment.load(name, home)
+    if address is not None:
+        return _extend_there(address, name, num_samples, final_seeds, time, variants, format, home)
+    place = Home(home)
+    folder = place.find(name)
+    folder.look()
+    # Before what it is compared with, so that nothing that comes in between is overwritten.
+    known = folder.extensions()[0]
+    experiment = Experiment.read(folder, place)
     if experiment.state is State.RUNNING:
         raise UsageError(f"{experiment.id} is running", hint=f"pause it first: orchestrator pause {experiment.id}")
     if experiment.home.experiment(experiment.spec).path != experiment.folder.path:
@@ -51,19 +65,45 @@ def extend(
     new = grown(experiment.spec, changes)
     if obstacle := compare(experiment.spec, new).obstacle:
         raise UsageError(f"{experiment.id} cannot be extended: {obstacle}", hint="run another experiment instead")
-    with experiment.folder.opened(new, changes):
+    with folder.opened(new, changes, known):
         pass
-    after = Experiment.read(experiment.folder, experiment.home)
+    after = Experiment.read(folder, place)
+    left, advice = after.plan.total_trials - after.ended, after.advice()
+    if format is Format.JSON:
+        made = [asdict(change) for change in changes]
+        print(json.dumps({**summary_of(after), "changes": made, "left": left, "advice": advice}, indent=2))
+        return 0
     print(f"{experiment.id}: {', '.join(map(str, changes))}")
-    left = after.plan.total_trials - after.ended
     print(
         f"  {after.ended} of now {after.plan.total_trials} trials have ended" + (f", {left} are left" if left else "")
     )
-    if advice := after.advice():
+    if advice:
         print(f"  {advice}")
     elif left:
         print("  but none of them can run: the budget is spent, or what they need has failed")
     return 0
+
+
+def _extend_there(
+    address: str,
+    name: str,
+    num_samples: str | None,
+    final_seeds: str | None,
+    time: str | None,
+    variants: Path | None,
+    format: Format,
+    home: str | None,
+) -> int:
+    """The same where the cluster has it; the file of variants goes with the command."""
+    given = {"--num-samples": num_samples, "--final-seeds": final_seeds, "--time": time}
+    words = [word for option, value in given.items() if value is not None for word in (option, value)]
+    file = None
+    if variants is not None:
+        file = to_yaml(read_mapping(variants))
+        words += ["--variants", "spec.yaml"]
+    if not words:
+        raise UsageError(f"nothing was given to extend it by: use {OPTIONS}")
+    return ask_there(address, "extend", name, [*words, "--format", format], home, file)
 
 
 def _changes(

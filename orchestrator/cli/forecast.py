@@ -14,7 +14,8 @@ from orchestrator.search.forecast import Cost, Forecast, Span, forecast
 from orchestrator.search.kinds import Kind, kinds_of
 from orchestrator.search.logits import LogitPlan
 from orchestrator.search.plan import Plan
-from orchestrator.store.home import ExperimentFolder, Home
+from orchestrator.store.folder import ExperimentFolder
+from orchestrator.store.home import Home
 
 START_S = 8.0
 """Seconds to start Ray and to open MLflow, beside loading PyTorch and the data, which is measured."""

@@ -76,6 +76,17 @@ class NotebookView(Drawing):
         super().on_stage(text)
         self._redraw(at_once=True)
 
+    def on_note(self, text: str) -> None:
+        super().on_note(text)
+        self._redraw(at_once=True)
+
+    def on_choice(self, line: str) -> None:
+        self._redraw(at_once=True)
+
+    def on_interrupt(self) -> None:
+        super().on_interrupt()
+        self._redraw(at_once=True)
+
     def on_plan(self, plan: Plan, records: dict[str, Record], concurrency: int) -> None:
         super().on_plan(plan, records, concurrency)
         self._redraw()

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.cli import complete
+
 
 class Format(StrEnum):
     """How a command prints what it has to say."""
@@ -20,6 +22,7 @@ class RunFormat(StrEnum):
     """How a run tells what happens."""
 
     TABLE = "table"
+    JSON = "json"
     JSON_LINES = "json-lines"
 
 
@@ -40,12 +43,26 @@ class ResultFormat(StrEnum):
     MARKDOWN = "markdown"
 
 
-SpecArgument = Annotated[Path, typer.Argument(metavar="SPEC", help="YAML file of the experiment.", show_default=False)]
+SpecArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="SPEC", help="YAML file of the experiment.", show_default=False, autocompletion=complete.specs
+    ),
+]
 NameArgument = Annotated[
     str | None,
-    typer.Argument(metavar="[NAME]", help="Name or id of an experiment; default: the one that ran last."),
+    typer.Argument(
+        metavar="[NAME]",
+        help="Name or id of an experiment; default: the one that ran last.",
+        autocompletion=complete.experiments,
+    ),
 ]
-NamedArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name or id of an experiment.", show_default=False)]
+NamedArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME", help="Name or id of an experiment.", show_default=False, autocompletion=complete.experiments
+    ),
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option(

@@ -68,6 +68,8 @@ class View(Watcher):
         """Of these, final runs of configurations that are not the best any more."""
         self._epochs_ended = 0
         """Epochs of the students that have ended, of those that were cut short all."""
+        self._epochs_outdated = 0
+        """Of these and of those that are open, epochs of final runs that do not count any more."""
         self.concurrency = 1
         self.interrupted = False
         self._heard = False
@@ -188,7 +190,7 @@ class View(Watcher):
         if self.plan is None or pace is None:
             return None
         begun = sum(record.epochs for record in self._open.values() if record.trial.phase is not Phase.TEACHER)
-        left = max(self.plan.student_epochs - self._epochs_ended - begun, 0)
+        left = max(self.plan.student_epochs - self._epochs_ended - begun + self._epochs_outdated, 0)
         return left * pace if left else None
 
     def timing(self) -> str:
@@ -221,8 +223,11 @@ class View(Watcher):
 
     def _count_outdated(self) -> None:
         if self.plan is not None:
-            past = outdated(self.records, self.plan.spec.search)
-            self._outdated = sum(self.records[id].status.ended for id in past)
+            past = [self.records[id] for id in outdated(self.records, self.plan.spec.search)]
+            ended = [record for record in past if record.status.ended]
+            self._outdated = len(ended)
+            whole = sum(self.plan.by_name[record.trial.variant].max_epochs for record in ended)
+            self._epochs_outdated = whole + sum(record.epochs for record in past if not record.status.ended)
 
     def _find_teachers(self, plan: Plan) -> None:
         self.plan = plan.finding(self.records, self.home.has_teacher)

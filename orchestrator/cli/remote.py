@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
+from orchestrator.cli.failure import asks_for_json
 from orchestrator.cli.options import Format
 from orchestrator.cli.tables import table_of
 from orchestrator.cli.terminal import screen
-from orchestrator.errors import UsageError
+from orchestrator.errors import OrchestratorError, UsageError
 from orchestrator.spec import ExperimentSpec
 from orchestrator.spec.loading import to_yaml
 from orchestrator.spec.uris import is_uri, refuse_secrets
@@ -52,19 +54,27 @@ def run_there(
     """
     from orchestrator.execution.jobs import Jobs
 
-    return _run(Jobs(address), words, python, _folder(home), spec)
+    file = None if spec is None else to_yaml(spec.model_dump(exclude_unset=True))
+    return _run(Jobs(address), words, python, _folder(home), file)
 
 
-def ask_there(address: str, command: str, name: str | None, more: Sequence[str] = (), home: str | None = None) -> int:
+def ask_there(
+    address: str,
+    command: str,
+    name: str | None,
+    more: Sequence[str] = (),
+    home: str | None = None,
+    file: str | None = None,
+) -> int:
     """Run a command that is about one experiment on the cluster, in that experiment's own home folder.
 
-    `name` is as `Jobs.find` has it.
+    `name` is as `Jobs.find` has it; the text `file` goes with it as the file `package.SPEC`.
     """
     from orchestrator.execution.jobs import Jobs
 
     jobs = Jobs(address)
     job = jobs.find(name)
-    return _run(jobs, [command, job.experiment, *more], job.python, _folder(home) or job.home)
+    return _run(jobs, [command, job.experiment, *more], job.python, _folder(home) or job.home, file)
 
 
 def status_there(address: str, name: str | None, format: Format, home: str | None = None) -> int:
@@ -76,7 +86,7 @@ def status_there(address: str, name: str | None, format: Format, home: str | Non
     words = ["status", job.experiment, "--format", format]
     code, text = _answer(jobs, words, job.python, _folder(home) or job.home)
     if format is Format.JSON:
-        told = json.loads(text) if code == 0 else {"error": text.strip()}
+        told = json.loads(text if code == 0 else _json_in(text))
         print(json.dumps({**told, "job": job.to_dict()}, indent=2))
     else:
         print(f"Attempt {job.attempt}, job {job.id}: {job.state}")
@@ -108,7 +118,7 @@ def list_there(address: str, format: Format) -> int:
     return 0
 
 
-def logs_there(address: str, name: str | None, follow: bool) -> int:
+def logs_there(address: str, name: str | None, follow: bool, format: Format) -> int:
     """What an experiment's driver has printed in its last attempt; following it ends with its exit code."""
     from orchestrator.cli.submit import watch
     from orchestrator.execution.jobs import Jobs
@@ -117,23 +127,30 @@ def logs_there(address: str, name: str | None, follow: bool) -> int:
     job = jobs.find(name)
     if follow:
         return watch(jobs, job, screen())
-    print(jobs.log(job), end="")
+    text = jobs.log(job)
+    if format is Format.JSON:
+        print(json.dumps({"id": job.experiment, "job": job.to_dict(), "lines": text.splitlines()}, indent=2))
+    else:
+        print(text, end="")
     return 0
 
 
-def pause_there(address: str, name: str | None) -> int:
+def pause_there(address: str, name: str | None, format: Format) -> int:
     """Have an experiment's driver save what runs, and end."""
     from orchestrator.execution.jobs import Jobs
 
     jobs = Jobs(address)
     job = jobs.find(name)
-    if job.is_over:
-        print(f"{job.experiment} does not run: attempt {job.attempt} has {job.ending}")
-        return 0
-    console = screen()
-    with console.status("What runs is being saved"):
-        ended = jobs.stop(job)
-    print(f"Attempt {job.attempt} of {job.experiment} has {ended.ending}; submit its spec again to continue it")
+    asked = not job.is_over
+    told = f"{job.experiment} does not run: attempt {job.attempt} has {job.ending}"
+    if asked:
+        with screen().status("What runs is being saved") if format is Format.TABLE else nullcontext():
+            job = jobs.stop(job)
+        told = f"Attempt {job.attempt} of {job.experiment} has {job.ending}; submit its spec again to continue it"
+    if format is Format.JSON:
+        print(json.dumps({"id": job.experiment, "asked": asked, "taken": asked, "job": job.to_dict()}, indent=2))
+    else:
+        print(told)
     return 0
 
 
@@ -141,16 +158,26 @@ def _folder(home: str | None) -> str | None:
     return None if home is None else home_there(home)
 
 
-def _run(jobs: Jobs, words: Sequence[str], python: str, home: str | None, spec: ExperimentSpec | None = None) -> int:
-    code, text = _answer(jobs, words, python, home, spec)
+def _run(jobs: Jobs, words: Sequence[str], python: str, home: str | None, file: str | None = None) -> int:
+    code, text = _answer(jobs, words, python, home, file)
+    if code and asks_for_json(words):
+        text = _json_in(text)
     print(text, end="")
     return code
 
 
 def _answer(
-    jobs: Jobs, words: Sequence[str], python: str, home: str | None, spec: ExperimentSpec | None = None
+    jobs: Jobs, words: Sequence[str], python: str, home: str | None, file: str | None = None
 ) -> tuple[int, str]:
     from orchestrator.execution.package import build_package
 
-    package = build_package(None if spec is None else to_yaml(spec.model_dump(exclude_unset=True)))
-    return jobs.command(words, package, home, python)
+    return jobs.command(words, build_package(file), home, python)
+
+
+def _json_in(text: str) -> str:
+    """What a command that has failed wrote as JSON, without the errors for people that follow it."""
+    try:
+        _, end = json.JSONDecoder().raw_decode(text)
+    except ValueError:
+        raise OrchestratorError(text.strip() or "the command printed nothing on the cluster") from None
+    return f"{text[:end]}\n"

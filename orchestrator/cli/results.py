@@ -13,13 +13,15 @@ from rich.table import Table
 
 from orchestrator.analysis.results import Results, VariantResult
 from orchestrator.analysis.rows import to_csv
+from orchestrator.cli import complete
 from orchestrator.cli.options import ClusterOption, Format, FormatOption, HomeOption, NameArgument, ResultFormat
 from orchestrator.cli.remote import ask_there, list_there, no_home
 from orchestrator.cli.tables import NARROW, print_comparison, print_trials, table_of
 from orchestrator.cli.terminal import screen
 from orchestrator.errors import OrchestratorError
 from orchestrator.experiment import HOW_TO_START, Experiment
-from orchestrator.store.home import ExperimentFolder, Home
+from orchestrator.store.folder import ExperimentFolder
+from orchestrator.store.home import Home
 
 
 class Rows(StrEnum):
@@ -39,7 +41,10 @@ def results(
     ] = Rows.TRIALS,
     reference: Annotated[
         str | None,
-        typer.Option(help="Variant that the others are compared with; default: the spec's search.reference, else kd."),
+        typer.Option(
+            help="Variant that the others are compared with; default: the spec's search.reference, else kd.",
+            autocompletion=complete.variants,
+        ),
     ] = None,
     pareto: Annotated[
         str | None,

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
+from orchestrator.cli.failure import about
 from orchestrator.cli.lines import FORMAT, JsonView, PlainView, line_of
 from orchestrator.cli.options import HomeOption, RunFormat, SetOption, SpecArgument
 from orchestrator.cli.progress import LiveView, View
 from orchestrator.cli.tables import print_comparison
-from orchestrator.cli.terminal import screen_of_our_own
+from orchestrator.cli.terminal import Screen, is_quiet, is_verbose, screen_of_our_own
 from orchestrator.cli.ui import where_to_look
 from orchestrator.environment import AGAIN_VARIABLE
 from orchestrator.errors import OrchestratorError, UsageError
@@ -25,7 +28,8 @@ from orchestrator.experiment import Experiment
 from orchestrator.machine import this_machine
 from orchestrator.search.plan import make_plan
 from orchestrator.spec import load_spec
-from orchestrator.store.home import STUDENTS, Home
+from orchestrator.store.folder import STUDENTS, ExperimentFolder
+from orchestrator.store.home import Home
 from orchestrator.store.placing import Placed, place
 
 
@@ -43,7 +47,10 @@ def run(
         typer.Option(help="Address of a Ray cluster to join, such as 10.0.0.1:6379; default: a local Ray."),
     ] = None,
     format: Annotated[
-        RunFormat, typer.Option("--format", help="table for people; json-lines for programs, an object an event.")
+        RunFormat,
+        typer.Option(
+            "--format", help="table for people; for programs json, its results, or json-lines, an object an event."
+        ),
     ] = RunFormat.TABLE,
     home: HomeOption = None,
 ) -> int:
@@ -54,27 +61,66 @@ def run(
     """
     if resume and fresh:
         raise UsageError("--resume and --fresh exclude each other")
-    if format is RunFormat.TABLE:
-        return _run(spec, set, resume, fresh, address, Home(home))
+    reached = Reached(format, Home(home))
     try:
-        return _run(spec, set, resume, fresh, address, Home(home), as_json=True)
+        return _run(spec, set, resume, fresh, address, reached)
     except Exception as error:
-        code = error.exit_code if isinstance(error, OrchestratorError) else 1
-        print(line_of("result", _result(code, error=str(error) or type(error).__name__)), end="", flush=True)
+        if format is RunFormat.JSON_LINES:
+            code = error.exit_code if isinstance(error, OrchestratorError) else 1
+            text = str(error) or type(error).__name__
+            print(reached.told(code, error=text), end="", flush=True)
+        elif format is RunFormat.JSON:
+            about.set(reached.found())
         raise
 
 
-def _run(
-    spec: Path,
-    set: list[str] | None,
-    resume: bool,
-    fresh: bool,
-    address: str | None,
-    home: Home,
-    *,
-    as_json: bool = False,
-) -> int:
-    checked = load_spec(spec, set)
+@dataclass
+class Reached:
+    """How far a command has come, and what programs are told of it at last."""
+
+    format: RunFormat
+    home: Home
+    folder: ExperimentFolder | None = None
+    words: Sequence[str] = ()
+    """Those that name the spec and how it is run."""
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def for_people(self) -> bool:
+        return self.format is RunFormat.TABLE
+
+    def told(self, code: int, experiment: Experiment | None = None, advice: str | None = None, **more: Any) -> str:
+        """The result as JSON."""
+        content = {"exit_code": code, **self.found(experiment), **({"advice": advice} if advice else {}), **more}
+        if self.format is RunFormat.JSON_LINES:
+            return line_of("result", content)
+        return json.dumps(content, indent=2) + "\n"
+
+    def found(self, experiment: Experiment | None = None) -> dict[str, Any]:
+        """What its folder tells of the experiment, once there is one: after an error, too."""
+        told: dict[str, Any] = {"advice": None, "error": None}
+        if self.folder is None:
+            return told
+        if experiment is None:
+            try:
+                experiment = Experiment.read(self.folder, self.home)
+            except (OrchestratorError, OSError):
+                return {"id": self.folder.id, **told}
+        content = experiment.results().to_dict()
+        return {
+            **{name: content[name] for name in ("id", "metric", "mode", "variants", "comparisons", "verdict")},
+            "state": str(experiment.state),
+            "stopped": experiment.stopped,
+            "ended": experiment.ended,
+            "planned": experiment.plan.total_trials,
+            "seconds": round(time.monotonic() - self.started, 3),
+            **told,
+            "advice": experiment.advice(self.words),
+        }
+
+
+def _run(spec: Path, set: list[str] | None, resume: bool, fresh: bool, address: str | None, reached: Reached) -> int:
+    home, checked = reached.home, load_spec(spec, set)
     if address is None:
         make_plan(checked).concurrency(this_machine())
     if home.remote:
@@ -94,21 +140,22 @@ def _run(
             f"there is nothing to continue: {checked.id} never ran in {home}", hint="; ".join(placed.notes) or None
         )
     checked, folder = placed.spec, placed.folder
-    started = time.monotonic()
+    words = [str(spec), *(word for text in set or () for word in ("--set", text))]
+    words += [] if address is None else ["--address", address]
+    words += [] if reached.for_people else ["--format", reached.format]
+    reached.folder, reached.words = folder, words
     with screen_of_our_own(folder.log) as screen:
         # What people read is left out where a program reads.
-        console = Console(quiet=True) if as_json else screen
-        view = _view(screen, home, as_json)
+        console = screen if reached.for_people else Console(quiet=True)
+        around = Console(quiet=True) if is_quiet() else console
+        view = _view(screen, reached)
         if isinstance(view, JsonView):
-            about = {"format": FORMAT, "id": folder.id, "name": checked.name, "hash": checked.hash}
-            view.tell("begin", **about, home=str(home), log=str(folder.log))
-        console.print(f"[bold]{checked.name}[/] ({folder.id})")
-        console.print(f"[dim]Ray's own output: {_short(folder.log)}[/]")
-        words = ["orchestrator", "run", str(spec), *(word for text in set or () for word in ("--set", text))]
-        words += [] if address is None else ["--address", address]
-        words += ["--format", RunFormat.JSON_LINES] if as_json else []
-        again = os.environ.get(AGAIN_VARIABLE) or shlex.join([*words, *home.option])
-        interrupt = Interrupt(view.on_interrupt, _last_words(view, again), screen.file.fileno())
+            named = {"format": FORMAT, "id": folder.id, "name": checked.name, "hash": checked.hash}
+            view.tell("begin", **named, home=str(home), log=str(folder.log))
+        around.print(f"[bold]{checked.name}[/] ({folder.id})")
+        around.print(f"[dim]Ray's own output: {_short(folder.log)}[/]")
+        again = os.environ.get(AGAIN_VARIABLE) or shlex.join(["orchestrator", "run", *words, *home.option])
+        interrupt = Interrupt(view.on_interrupt, _last_words(view, again, reached), screen.file.fileno())
         try:
             with view, catching(interrupt):
                 # Ray and MLflow load here, after everything that can be refused quickly.
@@ -120,18 +167,18 @@ def _run(
         except KeyboardInterrupt:
             text = f"\nInterrupted; running trials were saved. Continue with:\n  {again}"
             console.print(text, soft_wrap=True, markup=False)
-            if isinstance(view, JsonView):
-                view.tell("result", **_result(130, Experiment.read(folder, home), started, f"continue with: {again}"))
+            if not reached.for_people:
+                screen.file.write(reached.told(130, advice=f"continue with: {again}"))
             return 130
-        console.print()
+        around.print()
         experiment = Experiment.read(folder, home)
         code = 0 if results.answered or experiment.stopped else 1
-        advice = experiment.advice(words[2:])
-        if isinstance(view, JsonView):
-            view.tell("result", **_result(code, experiment, started, advice))
+        advice = experiment.advice(words)
+        if not reached.for_people:
+            screen.file.write(reached.told(code, experiment))
             return code
         print_comparison(experiment, console)
-        console.print(f"[dim]Took {time.monotonic() - started:.0f} s.[/]")
+        around.print(f"[dim]Took {time.monotonic() - reached.started:.0f} s.[/]")
         if experiment.stopped:
             ended = f"{experiment.ended} of {experiment.plan.total_trials} trials have ended"
             console.print(f"Stopped by `orchestrator stop`: {ended}.", markup=False)
@@ -139,48 +186,30 @@ def _run(
             console.print(f"To go on, {advice}", soft_wrap=True, markup=False)
         if home.remote or any(folder.students):
             students = home.remote.name(folder.path) if home.remote else _short(folder.path)
-            console.print(f"Trained students: {students}/{STUDENTS}", soft_wrap=True, markup=False)
+            around.print(f"Trained students: {students}/{STUDENTS}", soft_wrap=True, markup=False)
             export = shlex.join(["orchestrator", "export", folder.id, *home.option])
-            console.print(f"The best one for others, with its model card: {export}", soft_wrap=True, markup=False)
-        where_to_look(checked, folder.id, home, console)
+            around.print(f"The best one for others, with its model card: {export}", soft_wrap=True, markup=False)
+        if not is_quiet():
+            where_to_look(checked, folder.id, home, console)
     return code
 
 
-def _view(screen: Console, home: Home, as_json: bool) -> View:
-    if as_json:
-        return JsonView(screen, home)
-    return LiveView(screen, home) if screen.is_terminal else PlainView(screen, home)
+def _view(screen: Screen, reached: Reached) -> View:
+    if reached.format is RunFormat.JSON_LINES:
+        return JsonView(screen, reached.home)
+    if reached.format is RunFormat.JSON or is_quiet():
+        return View(screen, reached.home)
+    # What libraries print cannot be drawn over.
+    drawn = screen.draws and not is_verbose()
+    return LiveView(screen, reached.home) if drawn else PlainView(screen, reached.home)
 
 
-def _last_words(view: View, again: str) -> Callable[[], str]:
+def _last_words(view: View, again: str, reached: Reached) -> Callable[[], str]:
     """What a second Ctrl-C leaves on the screen."""
     text = f"Ended at once; what ran goes on from its last checkpoint. Continue with:\n  {again}"
-    if isinstance(view, JsonView):
-        return lambda: line_of("result", _result(130, error=text))
-    return lambda: f"{view.CLEAN}{text}\n"
-
-
-def _result(
-    code: int,
-    experiment: Experiment | None = None,
-    started: float | None = None,
-    advice: str | None = None,
-    error: str | None = None,
-) -> dict[str, Any]:
-    """The fields of the last of the JSON lines."""
-    found: dict[str, Any] = {}
-    if experiment is not None:
-        content = experiment.results().to_dict()
-        found = {name: content[name] for name in ("id", "metric", "mode", "variants", "comparisons", "verdict")}
-        found |= {
-            "state": str(experiment.state),
-            "stopped": experiment.stopped,
-            "ended": experiment.ended,
-            "planned": experiment.plan.total_trials,
-        }
-    if started is not None:
-        found["seconds"] = round(time.monotonic() - started, 3)
-    return {"exit_code": code, **found, "advice": advice, "error": error}
+    if reached.for_people:
+        return lambda: f"{view.CLEAN}{text}\n"
+    return lambda: Reached(reached.format, reached.home).told(130, error=text)
 
 
 def _short(path: Path) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
 from typing import Annotated
 
 import typer
@@ -11,11 +10,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from orchestrator.cli.failure import problem_dict
 from orchestrator.cli.forecast import measured
 from orchestrator.cli.options import Format, FormatOption, HomeOption, SetOption, SpecArgument
 from orchestrator.cli.tables import NARROW, table_of
 from orchestrator.cli.terminal import screen
-from orchestrator.errors import Problem, SpecError
+from orchestrator.errors import SpecError
 from orchestrator.machine import this_machine
 from orchestrator.search.halving import brackets_of
 from orchestrator.search.logits import LogitPlan, plan_logits
@@ -37,7 +37,7 @@ def validate(spec: SpecArgument, set: SetOption = None, format: FormatOption = F
     except SpecError as error:
         if format is Format.TABLE:
             raise
-        print(json.dumps({"valid": False, "problems": [_problem(p) for p in error.problems]}, indent=2))
+        print(json.dumps({"valid": False, "problems": [problem_dict(p) for p in error.problems]}, indent=2))
         return error.exit_code
     if format is Format.JSON:
         print(json.dumps({"valid": True, "name": checked.name, "hash": checked.hash, "id": checked.id}, indent=2))
@@ -223,11 +223,3 @@ def _space_table(plan: Plan, narrow: bool) -> Table:
                 str(arm.max_epochs) if first else "",
             )
     return table
-
-
-def _problem(problem: Problem) -> dict[str, object]:
-    try:
-        json.dumps(problem.value, allow_nan=False)
-    except (TypeError, ValueError):
-        problem = replace(problem, value=str(problem.value))
-    return asdict(problem)

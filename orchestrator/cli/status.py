@@ -155,7 +155,7 @@ def _reasons(experiment: Experiment, status: Status) -> dict[str, str | None]:
 def _follow(experiment: Experiment, format: Format) -> Experiment:
     """Show the experiment as long as it runs; gives it as it was then."""
     console = screen()
-    drawn = console.is_terminal and format is Format.TABLE
+    drawn = console.draws and format is Format.TABLE
     # Drawn by this thread alone: a look at a large experiment may take longer than a drawing may wait.
     live = Live(console=console, auto_refresh=False, transient=True) if drawn else None
     said, said_at = "", 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 from typing import TYPE_CHECKING, Annotated
@@ -9,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from orchestrator.cli.options import SetOption, SpecArgument
+from orchestrator.cli.options import Format, FormatOption, SetOption, SpecArgument
 from orchestrator.cli.remote import home_there
-from orchestrator.cli.terminal import screen
+from orchestrator.cli.terminal import is_quiet, screen
 from orchestrator.environment import owner
+from orchestrator.errors import UsageError
 from orchestrator.spec import load_spec
 from orchestrator.spec.loading import to_yaml
 
@@ -43,12 +45,15 @@ def submit(
         bool, typer.Option("--pip", help="Install this machine's versions of what is needed, but Ray, there first.")
     ] = False,
     python: Annotated[str, typer.Option(help="Python on the cluster.")] = "python",
+    format: FormatOption = Format.TABLE,
 ) -> int:
     """Run an experiment on a Ray cluster: its driver runs there, and goes on when this command has ended.
 
     Sends this package and the spec, and nothing else. The same command again joins the attempt that runs; once
     that has ended, however it did, another one continues where it was.
     """
+    if follow and format is Format.JSON:
+        raise UsageError("--follow shows what the job prints; with --format json use --wait")
     checked = load_spec(spec, set)
     place = None if home is None else home_there(home)
     from orchestrator.execution.jobs import START_VARIABLE, Jobs
@@ -60,14 +65,23 @@ def submit(
     package = build_package(to_yaml(checked.model_dump(exclude_unset=True)))
     jobs = Jobs(address)
     job, is_new = jobs.submit(checked, package, place, python, requirements() if pip else ())
-    console.print(f"[bold]{checked.name}[/] ({checked.id})")
+    variables, plugins = needed_variables(checked), needed_plugins(checked)
+    if format is Format.JSON:
+        if wait:
+            job = jobs.follow(job, lambda text: None, lambda text: None)
+        needs = {"variables": variables, "plugins": plugins}
+        content = {"id": checked.id, "new": is_new, "sent_bytes": len(package.content) if is_new else 0}
+        print(json.dumps({**content, "needs": needs, "job": job.to_dict()}, indent=2))
+        return job.exit_code if wait else 0
+    if not is_quiet():
+        console.print(f"[bold]{checked.name}[/] ({checked.id})")
     if is_new:
         lines = [f"Sent: {package}"]
-        if variables := needed_variables(checked):
+        if variables:
             lines.append(f"The cluster's environment must have {', '.join(variables)}: values are not sent")
         if pip:
             lines.append(f"Ray gives the installation 15 minutes, or {START_VARIABLE} of its head's environment")
-        if plugins := needed_plugins(checked):
+        if plugins:
             lines.append(f"The cluster must have installed {', '.join(plugins)}")
         if checked.tracking.uri is None and os.environ.get("MLFLOW_TRACKING_URI"):
             lines.append("MLFLOW_TRACKING_URI is not sent: without tracking.uri the cluster's own is used")
@@ -78,11 +92,12 @@ def submit(
             lines.append(f"It is {job.owner}'s")
         if place not in (None, job.home):
             lines.append(f"Its home there is {job.home}, not {place}")
-    for line in lines:
+    for line in [job.id] if is_quiet() else lines:
         console.print(line, soft_wrap=True, markup=False)
     if follow or wait:
         return watch(jobs, job, console, show=follow)
-    print_ways(jobs, job, console)
+    if not is_quiet():
+        print_ways(jobs, job, console)
     return 0
 
 

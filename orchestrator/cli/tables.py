@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from rich.console import Console
 from rich.markup import escape
@@ -14,6 +14,7 @@ from orchestrator.analysis.notes import notes, reason, verdicts
 from orchestrator.analysis.results import Results, VariantResult
 from orchestrator.analysis.rows import Table as TextTable
 from orchestrator.analysis.rows import about, comparison_table
+from orchestrator.cli.terminal import is_quiet
 from orchestrator.experiment import Experiment
 from orchestrator.search.trials import Record, Status
 from orchestrator.spec.search import SearchSpec
@@ -80,8 +81,12 @@ def print_comparison(
     found = experiment.found_teachers
     for line in verdicts(results, found):
         console.print(escape(line))
-    remarks = [about(comparisons), front.note if front else "", *notes(results, found, experiment.state)]
-    for line in filter(None, remarks):
+    print_remarks([about(comparisons), front.note if front else "", *notes(results, found, experiment.state)], console)
+
+
+def print_remarks(lines: Iterable[str], console: Console) -> None:
+    """How to read what stands above; nothing where results alone are wanted."""
+    for line in filter(None, () if is_quiet() else lines):
         console.print(f"[dim]{escape(line)}[/]")
 
 

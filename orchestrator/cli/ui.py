@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shlex
 import signal
@@ -10,12 +11,14 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from orchestrator.cli.options import HomeOption
+from orchestrator.cli.options import Format, FormatOption, HomeOption
+from orchestrator.cli.terminal import is_quiet, is_verbose, screen
 from orchestrator.errors import OrchestratorError, TrackingError, UsageError
 from orchestrator.spec import ExperimentSpec
 from orchestrator.store.home import Home
@@ -32,6 +35,7 @@ def ui(
     host: Annotated[
         str, typer.Option(help="Address to listen on; anything but loopback is open to the network.")
     ] = "127.0.0.1",
+    format: FormatOption = Format.TABLE,
     home: HomeOption = None,
 ) -> int:
     """Open MLflow's pages on the home folder's store, for this machine alone; Ctrl-C ends it."""
@@ -41,12 +45,13 @@ def ui(
     _check_port(host, port)
     _close_orphans(place)
     latest = _latest_pages(place)
-    console = Console(highlight=False)
+    console = screen()
     log = place.path / "mlflow-ui.log"
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", place.tracking_uri]
     command += ["--host", host, "--port", str(port), "--workers", "1"]
     signal.signal(signal.SIGTERM, _end)
-    with log.open("w") as output:
+    people = format is Format.TABLE and not is_quiet()
+    with nullcontext(sys.stderr) if is_verbose() else log.open("w") as output:
         # A group of its own, as the server starts processes that have to end with it.
         process = subprocess.Popen(
             command,
@@ -56,17 +61,24 @@ def ui(
             start_new_session=True,
         )
     try:
-        with console.status("MLflow starts, which takes a few seconds"):
+        with console.status("MLflow starts, which takes a few seconds") if people else nullcontext():
             while process.poll() is None and not _listens(host, port):
                 time.sleep(0.2)
         if process.poll() is None:
             server = f"http://{host}:{port}"
-            console.print(f"MLflow: [bold]{server}[/]  (Ctrl-C ends it; its log: {log})", soft_wrap=True)
-            for name, page in latest:
-                console.print(f"{name}: {server}{page}", soft_wrap=True, markup=False)
+            if format is Format.JSON:
+                pages = {name: f"{server}{page}" for name, page in latest}
+                told = {"url": server, "pages": pages, "log": None if is_verbose() else str(log)}
+                console.file.write(json.dumps(told) + "\n")
+            else:
+                console.print(f"MLflow: [bold]{server}[/]  (Ctrl-C ends it; its log: {log})", soft_wrap=True)
+                for name, page in latest:
+                    console.print(f"{name}: {server}{page}", soft_wrap=True, markup=False)
+            console.file.flush()
         code = process.wait()
     except KeyboardInterrupt:
-        console.print("\nMLflow has ended.")
+        if people:
+            console.print("\nMLflow has ended.")
         return 0
     finally:
         # A server that is only starting may not listen to the first.
@@ -80,8 +92,8 @@ def ui(
 def where_to_look(spec: ExperimentSpec, id: str, home: Home, console: Console) -> None:
     """Tell where the runs of an experiment are shown, which has this id."""
     from orchestrator.execution.runner import tracking_uri
+    from orchestrator.passwords import redacted
     from orchestrator.tracking.mlflow_store import find_page
-    from orchestrator.tracking.uris import redacted
 
     uri, local = tracking_uri(spec, home)
     server = f"http://127.0.0.1:{DEFAULT_PORT}" if local else uri

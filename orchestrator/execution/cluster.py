@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,13 +48,16 @@ def quiet_settings() -> None:
 def ray_session(address: str | None, machine: Machine, log: Path, custom: Iterable[str] = ()) -> Iterator[Machine]:
     """Run with Ray: one that is already initialised, the cluster at `address`, or a new local one.
 
-    A new one has plenty of the `custom` resources. Yields what the cluster offers. Ray's log goes to `log`. Only a
-    Ray that was started or joined here is left again.
+    A new one has plenty of the `custom` resources. Yields what the cluster offers. Ray's log goes to `log`; where the
+    logger "orchestrator" is for debugging, to stderr with all that workers print. Only a Ray that was started or joined
+    here is left again.
     """
     quiet_settings()
     import ray
 
-    handler = logging.FileHandler(log)
+    verbose = logging.getLogger("orchestrator").isEnabledFor(logging.DEBUG)
+    level = "INFO" if verbose else "WARNING"
+    handler = logging.StreamHandler(sys.stderr) if verbose else logging.FileHandler(log)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
     logger = logging.getLogger("ray")
     kept = logger.handlers
@@ -68,12 +72,12 @@ def ray_session(address: str | None, machine: Machine, log: Path, custom: Iterab
                             num_cpus=int(machine.cpus),
                             resources=dict.fromkeys(custom, PLENTY),
                             include_dashboard=False,
-                            logging_level="WARNING",
-                            log_to_driver=False,
+                            logging_level=level,
+                            log_to_driver=verbose,
                         )
                     else:
                         _check_reachable(address)
-                        ray.init(address=address, logging_level="WARNING", log_to_driver=False)
+                        ray.init(address=address, logging_level=level, log_to_driver=verbose)
             except (ConnectionError, OSError, ValueError, RuntimeError) as error:
                 raise OrchestratorError(
                     f"Ray cannot be {'started' if address is None else f'joined at {address}'}: {first_line(error)}",

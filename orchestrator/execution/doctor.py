@@ -22,11 +22,11 @@ from orchestrator.execution.package import DISTRIBUTION
 from orchestrator.execution.preflight import examine_nodes, request_for, tracked_by
 from orchestrator.execution.runner import artifacts_of, tracking_uri
 from orchestrator.machine import Machine, this_machine
+from orchestrator.passwords import redacted
 from orchestrator.search.plan import make_plan
 from orchestrator.spec.base import expand_environment
 from orchestrator.spec.experiment import ExperimentSpec
 from orchestrator.store.home import Home
-from orchestrator.tracking.uris import redacted
 
 HERE = "this machine"
 

@@ -20,9 +20,9 @@ from orchestrator.environment import AGAIN_VARIABLE, COMMIT_VARIABLE, OWNER_VARI
 from orchestrator.errors import OrchestratorError, UsageError, first_line
 from orchestrator.execution.cluster import quiet_settings
 from orchestrator.execution.package import SPEC, Package
+from orchestrator.passwords import redacted, without_secrets
 from orchestrator.registry import nearest
 from orchestrator.spec.experiment import ExperimentSpec
-from orchestrator.tracking.uris import redacted, without_secrets
 
 EXPERIMENT, ATTEMPT = "orchestrator.experiment", "orchestrator.attempt"
 HOME, PYTHON, OWNER = "orchestrator.home", "orchestrator.python", "orchestrator.owner"

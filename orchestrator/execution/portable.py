@@ -18,7 +18,6 @@ from orchestrator.spec.base import environment_names
 from orchestrator.spec.experiment import ExperimentSpec
 from orchestrator.spec.model import TORCHVISION_WEIGHTS
 from orchestrator.spec.uris import is_uri
-from orchestrator.tracking.uris import holds_password
 
 
 def needed_variables(spec: ExperimentSpec) -> list[str]:
@@ -50,22 +49,12 @@ def requirements() -> list[str]:
 
 
 def check_portable(spec: ExperimentSpec, source: str | None = None) -> None:
-    """Refuse what means nothing on another machine, and secrets in plain text; raises `SpecError`."""
+    """Refuse what means nothing on another machine; raises `SpecError`."""
     problems = []
     warm_start = spec.search.warm_start
     uris = {"tracking.uri": spec.tracking.uri, "search.warm_start.uri": warm_start.uri if warm_start else None}
     for path, uri in uris.items():
-        if uri is None:
-            continue
-        if holds_password(uri):
-            problems.append(
-                Problem(
-                    path,
-                    "holds a password, which the package and the experiment's folder would show",
-                    hint="write ${env:NAME} for it, and set that variable where the cluster runs",
-                )
-            )
-        if re.match(r"sqlite:///(?![/$])", uri):
+        if uri is not None and re.match(r"sqlite:///(?![/$])", uri):
             problems.append(_here(path, uri, "sqlite:////FOLDER/FILE, or a server"))
     plan = make_plan(spec)
     for root in dict.fromkeys(arm.variant.run.data.root for arm in plan.arms):

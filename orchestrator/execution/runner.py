@@ -33,7 +33,8 @@ from orchestrator.search.trials import Phase, Record, Status
 from orchestrator.search.warm_start import Told
 from orchestrator.spec.base import expand_environment
 from orchestrator.spec.experiment import ExperimentSpec, digest
-from orchestrator.store.home import ExperimentFolder, Home
+from orchestrator.store.folder import ExperimentFolder
+from orchestrator.store.home import Home
 from orchestrator.store.placing import Placed, place
 from orchestrator.tracking.base import Tracker
 
@@ -76,7 +77,7 @@ def run_experiment(
     home.create()
     plan_logits(plan, home.room_for_logits())
     fetch_teachers(plan.checkpoints, home, tracking_uri(spec, home)[0])
-    with folder.opened(spec, placed.changes):
+    with folder.opened(spec, placed.changes, placed.known):
         for note in placed.notes:
             watcher.on_note(note)
         if folder.shared and folder.shared.told:

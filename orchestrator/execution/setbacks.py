@@ -9,8 +9,8 @@ from orchestrator.execution.job import DIED, FAILURE, FATAL, LASTING, MEMORY
 from orchestrator.execution.memory import RAY_KILLED, KernelKills, advice
 from orchestrator.search.failures import Failures
 from orchestrator.search.plan import Plan
-from orchestrator.search.trials import Record, Status, ended
-from orchestrator.store.home import ExperimentFolder
+from orchestrator.search.trials import Record, Status, taken_back
+from orchestrator.store.folder import ExperimentFolder
 
 
 class Setbacks:
@@ -23,6 +23,8 @@ class Setbacks:
         self._kernel_kills = KernelKills()
         self._lasting: set[str] = set()
         """Trials that would fail in the same way again."""
+        self._given_up: str | None = None
+        """Why the session gives up, once it does."""
         self.concurrency = 1
         """Trials that run at once."""
 
@@ -40,12 +42,13 @@ class Setbacks:
             self._lasting.add(record.trial.id)
 
     def tries_again(self, record: Record) -> bool:
-        """Whether a trial that has raised an error is tried once more."""
+        """Whether a trial that has raised an error is tried once more, in this session or in the next one."""
         trial = record.trial.id
-        return trial not in self._lasting and self._failures.tries_again(trial, died=False)
+        again = trial not in self._lasting and self._failures.tries_again(trial, died=False)
+        return again or self._is_one_of_too_many(record)
 
     def died(self, record: Record, reason: str) -> bool:
-        """A trial's process has died; returns whether the trial is started again, in another one."""
+        """A trial's process has died; returns whether it is tried once more, in this session or in the next one."""
         memory = self._kernel_kills.new() or RAY_KILLED in reason
         again = self._failures.tries_again(record.trial.id, died=True)
         record.reason, record.died = f"its process died ({'out of memory' if memory else reason})", True
@@ -53,29 +56,37 @@ class Setbacks:
             record.reason += f", {times} times"
         if memory:
             record.reason += f"; {self._advice(record)}"
-        return again
+        return again or self._is_one_of_too_many(record)
 
     def too_many(self, record: Record) -> str | None:
-        """Why the session gives up, if it does now that a trial has ended or waits.
-
-        What has failed alike is interrupted then, here and in the journal: the next session tries it again.
-        """
+        """Why the session gives up, if it does now that a trial has ended or waits."""
         if record.status in (Status.FINISHED, Status.STOPPED, Status.PAUSED) and record.metrics:
             self._failures.did_well(record)
-        alike = self._failures.too_many(record) if record.status is Status.FAILED else []
+        return self._given_up
+
+    def _is_one_of_too_many(self, record: Record) -> bool:
+        """Whether the session gives up with this failure: then it is of nobody's making, nor are those alike.
+
+        The failures of the others are taken back in one event, before anything tells of this one: a driver that is
+        killed in between leaves them all to be tried again.
+        """
+        alike = self._failures.too_many(record)
         if not alike:
-            return None
-        for other in alike:
+            return False
+        others = [other for other in alike if other is not record]
+        if others:
+            self._folder.journal.append(taken_back(other.trial.id for other in others))
+        for other in others:
             other.status = Status.INTERRUPTED
-            self._folder.journal.append(ended(other))
         traceback = self._folder.trial(record.trial.id).error
         where = f"the last traceback: {traceback}" if traceback.exists() else f"Ray's output: {self._folder.log}"
-        return (
+        self._given_up = (
             f"{len(alike)} trials failed alike, and no other of their variants did well in between: {record.reason}\n"
             f"  trials: {', '.join(other.trial.id for other in alike)}; {where}\n"
             "  mend the cause and run the same command again: it tries these trials again. "
             "budget.failures.stop_after_alike is how many may fail so"
         )
+        return True
 
     def _advice(self, record: Record) -> str:
         """What to do where memory ran out."""

@@ -11,7 +11,8 @@ from orchestrator.search.warm_start import MISSING, Past, Told, chosen, past_of,
 from orchestrator.spec.base import expand_environment
 from orchestrator.spec.domains import Choice, Domain, RandInt
 from orchestrator.spec.search import WarmStartSpec
-from orchestrator.store.home import ExperimentFolder, Home
+from orchestrator.store.folder import ExperimentFolder
+from orchestrator.store.home import Home
 
 
 def warm_start(plan: Plan, home: Home, folder: ExperimentFolder, tracking_uri: str) -> dict[str, Told]:

@@ -48,7 +48,7 @@ class Change:
     params: Mapping[str, Any]
     """All searched values by dotted path."""
     source: str | None = None
-    """The trial whose weights and optimizer state it goes on with; None for its own."""
+    """The trial whose weights and optimizer state it goes on with; None, or a search trial's own id, for its own."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +138,11 @@ def ended(record: Record) -> dict[str, Any]:
     return {"event": "ended", "id": record.trial.id, **content}
 
 
+def taken_back(ids: Iterable[str]) -> dict[str, Any]:
+    """The journal's event of trials whose failure was not their own: they are to be tried again."""
+    return {"event": "taken back", "ids": list(ids)}
+
+
 def replay(events: Iterable[Mapping[str, Any]]) -> dict[str, Record]:
     """The records that a journal's events add up to, in the order of their creation."""
     records: dict[str, Record] = {}
@@ -152,6 +157,9 @@ def replay(events: Iterable[Mapping[str, Any]]) -> dict[str, Record]:
             record.changes += (Change(event["epoch"], event["params"], event["source"]),)
         elif event["event"] == "resumed" and event["id"] in records:
             records[event["id"]] = replace(records[event["id"]], status=Status.RUNNING, reason=None, died=False)
+        elif event["event"] == "taken back":
+            for id in event["ids"]:
+                records[id] = replace(records[id], status=Status.INTERRUPTED)
         elif event["event"] == "ended" and event["id"] in records:
             # A trial that ended without a beginning was interrupted before anything of it was written.
             old = records[event["id"]]

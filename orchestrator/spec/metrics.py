@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, Discriminator, Tag, WithJsonSchema
 from pydantic_core import PydanticCustomError
@@ -56,7 +56,9 @@ def with_one_mode(search: Any) -> Any:
     if not isinstance(search, dict) or not isinstance(modes := search.get("mode"), list):
         return search
     metric = search.get("metric", names.VAL_ACC1)
-    right = [better(one) for one in (metric if isinstance(metric, list) else [metric])]
-    if modes != right:
+    metrics = metric if isinstance(metric, list) else [metric]
+    right = [better(one) for one in metrics]
+    # Of a metric that does not exist, that is what is told.
+    if modes != right and metrics and all(one in get_args(Metric) for one in metrics):
         raise broken_rule("mode", f"must be [{', '.join(right)}] for metric {metric}", modes)
-    return {**search, "mode": modes[0]}
+    return {**search, "mode": right[0] if right else "max"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Self
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import AfterValidator, Field, JsonValue, model_validator
 
 from orchestrator import names
 from orchestrator.registry import nearest
@@ -15,6 +15,7 @@ from orchestrator.spec.metrics import SIZES, MetricSpec, ModeSpec, better, with_
 from orchestrator.spec.mutation import FREE, may_change
 from orchestrator.spec.samplers import BY_NAME, SamplerSection, SamplerSpec
 from orchestrator.spec.schedulers import NoScheduler, PopulationScheduler, SchedulerSpec
+from orchestrator.spec.tracking import without_password
 
 SEARCHED_SECTIONS = ("student", "distillation", "training", "data.augmentation")
 VARIANT_SECTIONS = ("data", "teacher", "student", "scheme", "distillation", "training")
@@ -49,7 +50,7 @@ class WarmStartSpec(Section):
 
     experiment: str | None = Field(None, description="Name or id of an experiment in the same home folder.")
     mlflow: str | None = Field(None, description="Name of an MLflow experiment.")
-    uri: str | None = Field(
+    uri: Annotated[str, AfterValidator(without_password)] | None = Field(
         None, description="MLflow's tracking URI, where that is not this experiment's own; may hold ${env:NAME}."
     )
 
@@ -58,7 +59,6 @@ class WarmStartSpec(Section):
         if (self.experiment is None) == (self.mlflow is None):
             raise broken_rule("experiment", "give either experiment or mlflow", self.experiment)
         if self.uri is not None and self.mlflow is None:
-            # Without the URI, which may hold a password.
             raise broken_rule("uri", "is where an experiment under mlflow is: give that, or remove it", None)
         return self
 

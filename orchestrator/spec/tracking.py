@@ -9,11 +9,25 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
+from orchestrator.passwords import holds_password
 from orchestrator.registry import nearest
 from orchestrator.spec.base import Section
 
 _SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks")
 _URI = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9.-]*)(?:\+[A-Za-z0-9_]+)?:(?P<rest>.*)", re.DOTALL)
+
+
+def without_password(uri: str) -> str:
+    """Refuse a password that stands in the URI: specs are kept with their experiments, and shown with their runs."""
+    if not holds_password(uri):
+        return uri
+    scheme = uri.partition(":")[0]
+    remedy = (
+        "leave user and password out, and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        if scheme.startswith("http")
+        else "write ${env:NAME} for it, such as postgresql://user:${env:PGPASSWORD}@host/db, and set that variable"
+    )
+    raise _refused(scheme, f"holds a password, which everyone would see who sees the experiment: {remedy}")
 
 
 def _tracking_uri(uri: str) -> str:
@@ -45,7 +59,7 @@ def _refused(scheme: str, rule: str) -> PydanticCustomError:
 class TrackingSpec(Section):
     """MLflow's location."""
 
-    uri: Annotated[str, AfterValidator(_tracking_uri)] | None = Field(
+    uri: Annotated[str, AfterValidator(_tracking_uri), AfterValidator(without_password)] | None = Field(
         None,
         description="MLflow tracking URI, such as sqlite:///mlflow.db or http://host:5000; may use ${env:NAME}. "
         "Unset: MLFLOW_TRACKING_URI, else sqlite in the home folder.",

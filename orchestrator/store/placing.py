@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from orchestrator.errors import OrchestratorError
 from orchestrator.search.extension import Change, compare, grown
 from orchestrator.spec.experiment import ExperimentSpec
-from orchestrator.store.home import ExperimentFolder, Home
+from orchestrator.store.folder import ExperimentFolder
+from orchestrator.store.home import Home
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,8 @@ class Placed:
     """What whoever gave the spec has to know."""
     changes: tuple[Change, ...] = ()
     """Extensions that the folder does not know of yet."""
+    known: tuple[Change, ...] = ()
+    """Those that it knew of when it was looked at."""
 
 
 def place(spec: ExperimentSpec, home: Home) -> Placed:
@@ -31,7 +34,7 @@ def place(spec: ExperimentSpec, home: Home) -> Placed:
         changes = folder.extensions()[0]
         now = grown(spec, changes)
         told = (f"{folder.id} goes on as it was extended: {_listed(changes)}",) if now != spec else ()
-        return Placed(folder, now, told)
+        return Placed(folder, now, told, known=tuple(changes))
     notes: list[str] = []
     for other in home.of_name(spec.name):
         try:
@@ -46,7 +49,7 @@ def place(spec: ExperimentSpec, home: Home) -> Placed:
         found = compare(there, given)
         if found.obstacle is None:
             told = (f"{other.id} is extended: {_listed(found.changes)}",) if found.changes else ()
-            return Placed(other, given, told, found.changes)
+            return Placed(other, given, told, found.changes, tuple(changes))
         if not notes:
             notes.append(f"this is a new experiment: it differs from {other.id} in {found.obstacle}")
     return Placed(folder, spec, tuple(notes))

@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from orchestrator.errors import StorageError
 from orchestrator.store.lease import Lease, is_held
+from orchestrator.store.lock import looking
 from orchestrator.store.remote import PATIENCE_S, Remote, patiently
 
 JOURNAL = "journal.jsonl"
@@ -80,11 +81,13 @@ class SharedExperiment:
         """
         self._path.mkdir(parents=True, exist_ok=True)
         try:
-            with FileLock(self._path / "lock").acquire(timeout=0):
-                self._pull_heads()
-                if trials:
-                    self._pull_trials(self._path / "trials")
-        except (Timeout, PermissionError):
+            (self._path / "lock").touch()
+            with looking(self._path) as free:
+                if free:
+                    self._pull_heads()
+                    if trials:
+                        self._pull_trials(self._path / "trials")
+        except PermissionError:
             return
 
     def look_at_trial(self, trial_id: str) -> None:

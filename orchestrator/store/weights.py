@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 MAX_HEADER_BYTES = 100 * 2**20
 """Longest header of a safetensors file; a damaged one may claim more."""
+DIGEST_BYTES = 32
+"""A checkpoint begins with a SHA-256."""
 LENGTH_BYTES = 8
 """A safetensors file begins with the length of its JSON header, little-endian; the tensors follow the header."""
 
@@ -33,6 +36,12 @@ def is_whole(path: Path) -> bool:
         return path.stat().st_size == begin + max(ends, default=0)
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return False
+
+
+def is_intact(checkpoint: Path) -> bool:
+    """Whether a checkpoint is as it was written: its digest is that of what follows."""
+    content = checkpoint.read_bytes()
+    return hashlib.sha256(content[DIGEST_BYTES:]).digest() == content[:DIGEST_BYTES]
 
 
 def _header(path: Path) -> tuple[dict[str, Any], int] | None:

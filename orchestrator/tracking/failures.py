@@ -11,7 +11,7 @@ from http.client import responses
 import requests
 
 from orchestrator.errors import TrackingError, first_line
-from orchestrator.tracking.uris import redacted, without_secrets
+from orchestrator.passwords import redacted, without_secrets
 
 PERMANENT = {
     "BAD_REQUEST",

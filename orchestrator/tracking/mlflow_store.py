@@ -21,10 +21,11 @@ from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
 from orchestrator import names
 from orchestrator.errors import TrackingError
+from orchestrator.passwords import redacted
 from orchestrator.search.trials import Status
 from orchestrator.tracking.base import DataSet
 from orchestrator.tracking.failures import cause, unusable
-from orchestrator.tracking.uris import experiment_page, redacted
+from orchestrator.tracking.uris import experiment_page
 from orchestrator.tracking.views import NOTE_BEGINS, TAG, Contents, address, charts_key, note, views
 
 KEY_TAG = f"{names.TAG_PREFIX}key"

@@ -116,6 +116,7 @@ def test_other_splits_are_compared_by_welchs_test(changes: dict[str, Any]) -> No
         ({"data__train_samples": None}, "training images", ("all", "100")),
         ({"search__num_samples": 3}, "search trials", ("3", "2")),
         ({"training__epochs": 6}, "epochs", ("6", "5")),
+        ({"search__scheduler": {"method": "asha"}}, "early stopping", ("asha", "none")),
         ({"search__metric": "val/loss", "search__mode": "min"}, "chosen by", ("val/loss", "val/acc1")),
         ({"seeds": 3}, "final seeds", ("1 to 3", "1 to 4")),
     ],
@@ -132,6 +133,15 @@ def test_another_teacher_is_told_and_none_at_all_is_not() -> None:
     assert "teacher" in warned(entry(), entry(name="second", teacher__model="resnet20"))
     alone = {"kd": {"set": {"distillation": {"kd_weight": 0.0, "ce_weight": 1.0}}}}
     assert warned(entry(), entry(name="second", search__variants=alone)) == {}
+
+
+def test_another_precision_of_the_machine_is_told() -> None:
+    first, second = entry(), entry(name="second")
+    for found, precision in ((first, "bf16"), (second, "float32")):
+        for record in found.results.records:
+            record.described["precision"] = precision
+    assert warned(first, second) == {"precision": ("float32", "bf16")}
+    assert warned(first, entry(name="third")) == {}
 
 
 def test_other_code_is_told_where_it_was_recorded() -> None:

@@ -13,7 +13,8 @@ from orchestrator import load_spec
 from orchestrator.search.plan import Plan, make_plan
 from orchestrator.search.trials import Record, Status, created, ended
 from orchestrator.spec import ExperimentSpec
-from orchestrator.store.home import ExperimentFolder, Home
+from orchestrator.store.folder import ExperimentFolder
+from orchestrator.store.home import Home
 
 SPEC: dict[str, Any] = {
     "name": "tiny",

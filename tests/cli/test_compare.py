@@ -70,6 +70,31 @@ def test_programs_read_the_same(run: Any) -> None:
     assert float(rows[3]["difference"]) == pytest.approx(6.0)
 
 
+def test_documents_have_it_too(run: Any) -> None:
+    out = run("compare", "tiny", "wide", "--format", "markdown")[1]
+    assert "| wide/kd | 3 | 91.43 ± 1.46 |" in out
+    assert "| field | tiny | wide |\n| --- | --- | --- |\n| student.width | 1 | 2 |" in out
+    assert "wide/kd is better than tiny/kd by 6.00 points" in out
+
+
+def test_an_experiment_of_another_home_is_named_with_it(run: Any, tmp_path: Path) -> None:
+    other, plan = Home(tmp_path / "other"), plan_of()
+    folder = write(other, plan, whole(plan, tests=WIDER)[:-1])
+    for named in (f"{other}/tiny", str(folder.path)):
+        code, out = run("compare", "tiny", named, "--format", "csv")
+        assert code == 0
+        # The same spec in two homes: the home tells them apart.
+        assert [row["variant"] for row in csv.DictReader(io.StringIO(out))] == [
+            f"{home}/{plan.spec.id}/{variant}" for home in (tmp_path / "home", other) for variant in ("alone", "kd")
+        ]
+    out = " ".join(run("compare", "tiny", f"{other}/tiny")[1].split())
+    assert "Their specs differ in nothing but the name." in out
+    assert f"{other}/{plan.spec.id} is not at its end: not running, 10 of 11 trials have ended" in out
+    code, out = run("compare", "tiny", f"{other}/wild")
+    assert code == 2
+    assert f"there is no experiment 'wild' in {other}" in " ".join(out.split())
+
+
 def test_a_front_over_experiments(run: Any) -> None:
     out = run("compare", "tiny", "wide", "--pareto", "test/acc1,student.parameters")[1]
     assert [line.split()[-1] for line in out.splitlines() if line.startswith(("tiny/kd", "wide/kd"))].count("yes") == 2
@@ -83,7 +108,6 @@ def test_a_front_over_experiments(run: Any) -> None:
         (["tiny", "wild"], "there is no experiment 'wild'"),
         (["tiny", "wide", "--reference", "tiny/kdd"], "did you mean 'tiny/kd'?"),
         (["tiny", "wide", "--pareto", "test/acc1"], "takes two objectives or more"),
-        (["tiny", "wide", "--format", "markdown"], "compare has table, json and csv"),
         ([], "NAME NAME..."),
     ],
 )

@@ -16,7 +16,8 @@ from orchestrator.cli import main
 from orchestrator.experiment import Experiment
 from orchestrator.search.plan import Plan
 from orchestrator.search.standing import State
-from orchestrator.store.home import ExperimentFolder, Home
+from orchestrator.store.folder import ExperimentFolder
+from orchestrator.store.home import Home
 
 
 @pytest.fixture

@@ -243,6 +243,8 @@ def test_help_begins_with_examples_and_lists_the_commands(run) -> None:
         (["validat"], "No such command 'validat'"),
         (["validate"], "Missing argument"),
         (["validate", "SPEC", "--sett", "a=1"], "No such option"),
+        (["validate", "SPEC", "--quiet", "--verbose"], "--quiet and --verbose exclude each other"),
+        (["--quiet", "validate", "SPEC", "-v"], "--quiet and --verbose exclude each other"),
         (["validate", "SPEC", "--format", "xml"], "'xml' is not one of 'table', 'json'"),
         (["validate", "SPEC", "extra"], "unexpected extra argument"),
         (["validate", "SPEC", "--set", "epochs"], "--set 'epochs' is not of the form path=value"),
@@ -268,6 +270,54 @@ def test_without_a_command_the_help_is_shown(run) -> None:
     code, out, err = run()
     assert code == 2
     assert "Usage: orchestrator" in out + err
+
+
+@pytest.mark.parametrize("command", [["validate"], ["plan"], ["run"], ["submit", "--address", "http://127.0.0.1:9"]])
+def test_a_password_is_refused_kept_nowhere_and_not_shown(run, spec: Path, tmp_path: Path, command: list[str]) -> None:
+    uri = "postgresql://me:planted-secret@db/mlflow"
+    home = tmp_path / "home"
+    for form in ("table", "json"):
+        words = [*command, spec, "--set", f"tracking.uri={uri}", "--format", form]
+        code, out, err = run(*words, *([] if command == ["validate"] else ["--home", home]))
+        assert code == 2
+        assert "holds a password" in out + err
+        assert "planted-secret" not in out + err
+    assert not home.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "said"),
+    [
+        (["plan", "absent.yaml"], "SpecError", "1 problem"),
+        (["run", "absent.yaml"], "SpecError", "1 problem"),
+        (["submit", "absent.yaml", "--address", "http://127.0.0.1:9"], "SpecError", "1 problem"),
+        (["submit", "absent.yaml"], "UsageError", "--address"),
+        (["results", "absent"], "UsageError", "there is no experiment 'absent'"),
+        (["compare", "absent"], "UsageError", "there is no experiment 'absent'"),
+        (["status", "absent"], "UsageError", "there is no experiment 'absent'"),
+        (["logs", "absent"], "UsageError", "there is no experiment 'absent'"),
+        (["stop", "absent"], "UsageError", "there is no experiment 'absent'"),
+        (["pause", "absent"], "UsageError", "there is no experiment 'absent'"),
+        (["extend", "absent", "--time", "+1h"], "UsageError", "there is no experiment 'absent'"),
+        (["list", "--no-such-option"], "UsageError", "No such option"),
+        (["doctor", "absent.yaml"], "SpecError", "1 problem"),
+        (["ui"], "UsageError", "there is no MLflow store"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_errors_are_json_where_that_was_asked_for(
+    run, tmp_path: Path, monkeypatch, arguments: list[str], kind: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ORCHESTRATOR_HOME", str(tmp_path / "home"))
+    code, out, err = run(*arguments, "--format", "json")
+    content = json.loads(out)
+    assert (code, content["exit_code"], content["error"]["kind"]) == (2, 2, kind)
+    assert said in content["error"]["message"]
+    if kind == "SpecError":
+        assert content["error"]["problems"][0]["rule"] == "there is no such file"
+    # People who look at a program's output are told as well.
+    assert "rror: " in err
 
 
 def test_resume_of_what_never_ran(run, spec: Path, tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from experiments_on_disk import failed, plan_of, search, teacher, write
 
 from orchestrator.cli import logs, main, status
 from orchestrator.search.trials import Status, ended
-from orchestrator.store.home import ExperimentFolder, Home
+from orchestrator.store.folder import ExperimentFolder
+from orchestrator.store.home import Home
 
 
 @pytest.fixture

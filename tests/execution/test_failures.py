@@ -49,12 +49,15 @@ def test_an_unreachable_tracking_server_is_said_before_anything_runs(shell: Shel
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
-    uri = f"http://someone:secret@127.0.0.1:{port}"
+    uri = f"http://someone:${{env:PLANTED}}@127.0.0.1:{port}"
+    shell.environment["PLANTED"] = "planted-secret"
     done = shell.run("run", shell.spec({"tracking": {"uri": uri}}))
     assert done.returncode == 1
     assert f"127.0.0.1:{port}" in done.stdout
-    assert "secret" not in done.stdout
     assert "Traceback" not in done.stdout
+    kept = [path for path in shell.folder.rglob("*") if path.is_file()]
+    assert any(path.name == "spec.yaml" and path.is_relative_to(shell.home) for path in kept)
+    assert not any(b"planted-secret" in text for text in (done.stdout.encode(), *(path.read_bytes() for path in kept)))
 
 
 def test_a_missing_teacher_file_is_said_at_once(shell: Shell) -> None:

@@ -23,7 +23,8 @@ from mlflow import MlflowClient
 
 from orchestrator import names
 from orchestrator.search.trials import Record, Status
-from orchestrator.store.home import ExperimentFolder, Home
+from orchestrator.store.folder import ExperimentFolder
+from orchestrator.store.home import Home
 from tests.execution.conftest import Shell
 
 KILLS = 20

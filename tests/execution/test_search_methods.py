@@ -21,7 +21,8 @@ from orchestrator.execution.runner import run_experiment
 from orchestrator.execution.watcher import Watcher
 from orchestrator.search.trials import Phase, Record, Status
 from orchestrator.spec.experiment import assign
-from orchestrator.store.home import ExperimentFolder, Home
+from orchestrator.store.folder import ExperimentFolder
+from orchestrator.store.home import Home
 from orchestrator.tracking.memory import MemoryTracker
 from tests.execution.conftest import Shell
 

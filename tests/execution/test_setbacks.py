@@ -195,6 +195,21 @@ def test_so_many_failures_alike_end_the_session_and_are_tried_again_in_the_next(
     assert start(again, "new") not in {*failed_ones, running}
 
 
+def test_a_driver_that_is_killed_while_it_gives_up_leaves_all_to_be_tried_again(tmp_path: Path) -> None:
+    """At whichever event of the fifth failure its journal breaks off, none of the five has failed for good."""
+    driver = driver_in(tmp_path)
+    five = [fail(driver, f"t{n}", ValueError("no file")) for n in range(4)]
+    path = driver.folder.journal.path
+    before = path.read_bytes()
+    five.append(fail(driver, "t4", ValueError("no file")))
+    added = path.read_bytes().removeprefix(before).splitlines(keepends=True)
+    assert [json.loads(line)["event"] for line in added] == ["created", "taken back", "ended"]
+    for count in (2, 3):
+        path.write_bytes(before + b"".join(added[:count]))
+        again = driver_in(tmp_path)
+        assert {start(again, f"t{n}") for n in range(5)} == set(five)
+
+
 def test_a_broken_variant_is_found_however_well_the_others_do(tmp_path: Path) -> None:
     driver = driver_in(tmp_path, {"budget.failures.stop_after_alike": 3})
     for number in range(2):

@@ -44,6 +44,13 @@ def test_what_says_the_same_is_one_spec() -> None:
         ({"metric": ["val/acc1", "test/acc1"]}, "metric.1", "'time/epoch_s', 'student.parameters' or 'student.flops'"),
         ({"metric": "student.flops"}, "metric", "must be 'val/acc1' or 'val/loss'"),
         ({"mode": ["max", "max"]}, "mode", "must be [max, min]"),
+        (
+            {"metric": ["val/acc", "student.flops"], "mode": ["max", "min"]},
+            "metric.0",
+            "must be 'val/acc1', 'val/loss'",
+        ),
+        ({"metric": "val/acc", "mode": ["max"]}, "metric", "must be 'val/acc1' or 'val/loss'"),
+        ({"metric": [], "mode": []}, "metric", "must begin with"),
         ({"mode": "min"}, "mode", "must be max for metric val/acc1"),
         ({"space": {"training.optimizer.lr": LR}}, "metric", "search a field of student"),
         ({"sampler": "hyperopt"}, "sampler", "use optuna with algorithm tpe, gp or nsgaii"),

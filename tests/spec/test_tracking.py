@@ -20,7 +20,9 @@ student: {model: resnet8}
         "sqlite:///${env:HOME}/runs.db",
         "http://localhost:5000",
         "https://${env:USER}:${env:PASSWORD}@host/mlflow",
-        "postgresql://user:pass@host/db",
+        "https://user@host/mlflow",
+        "postgresql://user:${env:PASSWORD}@host/db",
+        "postgresql://host/db?user=me&password=${env:PASSWORD}",
         "postgresql+psycopg2://host/db",
         "mysql+pymysql://host/db",
         "mssql+pyodbc://host/db",
@@ -68,6 +70,25 @@ def test_uris_that_it_refuses(problems, uri: str, value: str | None, rule: str) 
     assert (problem.path, problem.line, problem.value, problem.rule) == ("tracking.uri", 6, value, rule)
     assert problem.has_value == (value is not None)
     assert "secret" not in str(problem)
+
+
+@pytest.mark.parametrize("section", ["tracking: {uri: ", "search: {warm_start: {mlflow: earlier, uri: "])
+@pytest.mark.parametrize(
+    ("uri", "remedy"),
+    [
+        ("postgresql://me:hunter2@db/mlflow", "${env:NAME}"),
+        ("postgresql://db/mlflow?user=me&password=hunter2", "${env:NAME}"),
+        ("mssql+pyodbc:///?odbc_connect=UID%3Dme%3BPWD%3Dhunter2", "${env:NAME}"),
+        ("https://me:hunter2@${env:HOST}", "MLFLOW_TRACKING_PASSWORD"),
+        ("https://${env:USER}:hunter2@mlflow", "MLFLOW_TRACKING_PASSWORD"),
+    ],
+)
+def test_a_password_in_plain_text_is_refused_and_not_shown(problems, section: str, uri: str, remedy: str) -> None:
+    (problem,) = problems(HEAD + section + f"'{uri}'" + "}" * section.count("{") + "\n")
+    assert problem.path == ("tracking.uri" if section.startswith("tracking") else "search.warm_start.uri")
+    assert "holds a password" in problem.rule
+    assert remedy in problem.rule
+    assert "hunter2" not in repr(problem)
 
 
 def test_a_scheme_that_an_installed_package_adds(load, monkeypatch) -> None:

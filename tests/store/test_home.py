@@ -10,13 +10,16 @@ import time
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from orchestrator.errors import CheckpointError, OrchestratorError, UsageError
 from orchestrator.search.trials import Phase, Record, Status, Trial, created, ended
 from orchestrator.spec import ExperimentSpec, load_spec
 from orchestrator.spec.loading import to_yaml
 from orchestrator.store.files import write_atomically
-from orchestrator.store.home import MIN_FREE_BYTES, ExperimentFolder, Home
+from orchestrator.store.folder import ExperimentFolder
+from orchestrator.store.home import MIN_FREE_BYTES, Home
+from orchestrator.store.lock import looking
 from orchestrator.store.trial import TrialFolder
 
 BASE = {
@@ -252,14 +255,59 @@ def test_setting_aside_keeps_the_old_folder(home: Home, spec: ExperimentSpec) ->
     assert {path.name for path in aside} == {"tiny"}
 
 
-def test_a_copy_on_a_read_only_file_system_does_not_run(home: Home, spec: ExperimentSpec, monkeypatch) -> None:
+def test_those_who_look_do_not_see_each_other(home: Home, spec: ExperimentSpec) -> None:
     folder = start(home, spec)
+    with looking(folder.path) as one, looking(folder.path) as other:
+        assert (one, other) == (True, True)
+        assert not folder.is_running()
+    with folder.opened(spec), looking(folder.path) as free:
+        assert not free
 
-    def refuse(*args: object, **options: object) -> None:
-        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr("orchestrator.store.home.FileLock.acquire", refuse)
+def test_looking_writes_nothing(home: Home, spec: ExperimentSpec, monkeypatch) -> None:
+    """So that a copy on a read-only file system can be looked at, and whoever may not read the lock is told no lie."""
+    folder = start(home, spec)
+    (folder.path / "lock").unlink()
     assert not folder.is_running()
+    assert not (folder.path / "lock").exists()
+    opened = os.open
+
+    def refuse(path: str, flags: int, *more: object) -> int:
+        if Path(path).name == "lock":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return opened(path, flags, *more)
+
+    monkeypatch.setattr(os, "open", refuse)
+    assert not folder.is_running()
+
+
+def test_a_folder_is_not_set_aside_from_under_a_driver(home: Home, spec: ExperimentSpec, monkeypatch) -> None:
+    folder, rename = start(home, spec), Path.rename
+    refused = []
+
+    def rename_late(path: Path, to: Path) -> Path:
+        # A driver that begins in the meantime.
+        with pytest.raises(UsageError, match="already running"), home.experiment(spec).opened(spec):
+            pass
+        refused.append(path)
+        return rename(path, to)
+
+    monkeypatch.setattr(Path, "rename", rename_late)
+    folder.set_aside()
+    assert refused == [folder.path]
+
+
+def test_what_was_set_aside_meanwhile_is_not_driven(home: Home, spec: ExperimentSpec, monkeypatch) -> None:
+    folder, acquire = start(home, spec), FileLock.acquire
+
+    def acquire_late(lock: FileLock, *given: object, **named: object) -> object:
+        held = acquire(lock, *given, **named)
+        folder.path.rename(folder.path.with_name("elsewhere"))
+        return held
+
+    monkeypatch.setattr(FileLock, "acquire", acquire_late)
+    with pytest.raises(UsageError, match="set aside by another process just now"), folder.opened(spec):
+        pass
 
 
 # One trial

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from orchestrator.errors import UsageError
 from orchestrator.search.extension import Change, compare
 from orchestrator.spec import ExperimentSpec, load_spec
-from orchestrator.store.home import ExperimentFolder, Home
+from orchestrator.store.folder import ExperimentFolder
+from orchestrator.store.home import Home
 from orchestrator.store.placing import place
 
 BASE: dict[str, Any] = {
@@ -85,6 +87,20 @@ def test_what_was_added_in_different_ways_is_brought_together(home: Home) -> Non
     assert placed.folder.id == FIRST.id
     assert placed.changes == (Change("search.variants.late", None, {}),)
     assert (placed.spec.search.num_samples, list(placed.spec.search.variants)) == (6, ["kd", "warm", "late"])
+
+
+@pytest.mark.parametrize("spec", [FIRST, load_spec(BASE, {"search.num_samples": 12})], ids=["same", "more"])
+def test_an_extension_between_looking_and_holding_is_not_overwritten(home: Home, spec: ExperimentSpec) -> None:
+    folder = begin(home, FIRST)
+    placed = place(spec, home)
+    begin(home, MORE)
+    with (
+        pytest.raises(UsageError, match=r"just now: search.num_samples 4 -> 6\n  run the same command again"),
+        placed.folder.opened(placed.spec, placed.changes, placed.known),
+    ):
+        pass
+    assert folder.spec() == MORE
+    assert begin(home, spec).spec().search.num_samples == max(6, spec.search.num_samples or 0)
 
 
 def test_another_experiment_is_new_and_names_what_differs_from_the_latest(home: Home) -> None:

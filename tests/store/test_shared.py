@@ -15,7 +15,8 @@ from orchestrator.errors import StorageError, UsageError
 from orchestrator.experiment import Experiment
 from orchestrator.spec import ExperimentSpec, load_spec
 from orchestrator.store import lease, shared
-from orchestrator.store.home import ExperimentFolder, Home
+from orchestrator.store.folder import ExperimentFolder
+from orchestrator.store.home import Home
 from orchestrator.store.remote import Remote
 from orchestrator.store.requests import Request, Wish
 

@@ -10,10 +10,10 @@ from mlflow.exceptions import MlflowException
 from tracking_stores import EXPERIMENT
 
 from orchestrator.errors import TrackingError
+from orchestrator.passwords import redacted
 from orchestrator.tracking.failures import MAX_LENGTH, cause, may_pass
 from orchestrator.tracking.mlflow import MLflowTracker
 from orchestrator.tracking.mlflow_store import close_orphans
-from orchestrator.tracking.uris import redacted
 
 
 class Answering(http.server.BaseHTTPRequestHandler):

@@ -77,11 +77,14 @@ def test_a_server_shows_its_own_page(told, server, tmp_path):
     assert told(uri=server.uri, experiment="on the server") == f"Compare the runs: {page}"
 
 
-def test_without_an_answer_the_experiment_is_named(told):
+def test_without_an_answer_the_experiment_is_named(told, monkeypatch):
+    monkeypatch.setenv("PLANTED", "secret")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        assert told(uri=f"http://me:secret@{address}") == f"Compare the runs: http://{address}, experiment tiny"
+        assert (
+            told(uri=f"http://me:${{env:PLANTED}}@{address}") == f"Compare the runs: http://{address}, experiment tiny"
+        )
 
 
 def test_a_store_without_a_server_is_named(told, tmp_path):

@@ -1,0 +1,92 @@
+"""What shells complete: experiments, variants and trials of the home folder, and files of specs. Asks no network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from orchestrator.errors import OrchestratorError
+from orchestrator.spec.uris import is_uri
+from orchestrator.spec.variants import variant_specs
+from orchestrator.store.folder import ExperimentFolder
+from orchestrator.store.home import Home, default_home
+
+DEPTH = 3
+"""Folders below the one that was typed that specs are looked for in."""
+MOST = 200
+"""Files of specs that are offered."""
+
+
+def specs(incomplete: str) -> list[str]:
+    """YAML files that begin so, and those of the folders that do; where there are none, the shell's own way."""
+    typed = Path(incomplete or ".")
+    folder = typed if incomplete.endswith("/") or not incomplete else typed.parent
+    found: list[str] = []
+    for depth in range(DEPTH):
+        for suffix in ("yaml", "yml"):
+            files = folder.glob("*/" * depth + f"*.{suffix}")
+            shown = (("./" if incomplete.startswith("./") else "") + str(path) for path in files if _is_seen(path))
+            found += [path for path in shown if path.startswith(incomplete)]
+        if len(found) > MOST:
+            break
+    return sorted(found)[:MOST]
+
+
+def experiments(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Names, and where more than one experiment has a name or an id is begun, ids."""
+    folders = _folders(ctx)
+    names = [folder.name for folder in folders if not folder.is_set_aside]
+    several = {name for name in names if names.count(name) > 1}
+    ids = [f.id for f in folders if f.name in several or f.is_set_aside or incomplete.startswith(f"{f.name}-")]
+    return _fitting([*names, *ids], incomplete)
+
+
+def trials(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Ids of the trials of the experiment that is named, else of the latest."""
+    return _fitting(_of_experiment(ctx, lambda folder: folder.records()), incomplete)
+
+
+def variants(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Names of the variants of the experiment that is named, else of the latest."""
+    return _fitting(_of_experiment(ctx, lambda folder: variant_specs(folder.spec())), incomplete)
+
+
+def references(ctx: typer.Context, incomplete: str) -> list[str]:
+    """EXPERIMENT/VARIANT of the experiments that are named."""
+    found: list[str] = []
+    for name in ctx.params.get("names") or ():
+        own = [folder for folder in _folders(ctx) if name in (folder.name, folder.id)][:1]
+        found += [f"{name}/{variant}" for folder in own for variant in _read(folder, lambda f: variant_specs(f.spec()))]
+    return _fitting(found, incomplete)
+
+
+def _of_experiment(ctx: typer.Context, tell: Callable[[ExperimentFolder], Iterable[str]]) -> list[str]:
+    name = ctx.params.get("name")
+    found = [folder for folder in _folders(ctx) if name in (None, folder.name, folder.id)]
+    return _read(found[0], tell) if found else []
+
+
+def _read(folder: ExperimentFolder, tell: Callable[[ExperimentFolder], Iterable[str]]) -> list[str]:
+    try:
+        return list(tell(folder))
+    except (OrchestratorError, OSError):
+        # Nothing can be told in the middle of a line; the command itself will.
+        return []
+
+
+def _folders(ctx: typer.Context) -> list[ExperimentFolder]:
+    """The experiments of the home that the line names, the latest first; none of one that is elsewhere."""
+    given: Any = ctx.params.get("home") or (ctx.parent.params.get("home") if ctx.parent else None)
+    place = given or default_home()
+    return [] if ctx.params.get("address") or is_uri(place) else Home(place).experiments()
+
+
+def _fitting(names: Iterable[str], incomplete: str) -> list[str]:
+    return [name for name in dict.fromkeys(names) if name.startswith(incomplete)]
+
+
+def _is_seen(path: Path) -> bool:
+    return not any(part.startswith(".") and part not in (".", "..") for part in path.parts)
