@@ -13,7 +13,8 @@ from orchestrator.search.logits import plan_logits
 from orchestrator.search.teachers import Source
 from orchestrator.search.trials import Phase, Record
 from orchestrator.spec.experiment import RunSpec
-from orchestrator.store.home import ExperimentFolder, Home
+from orchestrator.store.folder import ExperimentFolder
+from orchestrator.store.home import Home
 
 
 class Briefing:

@@ -21,7 +21,8 @@ from orchestrator.execution.shown import trial_info
 from orchestrator.execution.watcher import Watcher
 from orchestrator.search.agenda import Agenda
 from orchestrator.search.trials import Phase, Record, Status, Trial, created, ended, resumed
-from orchestrator.store.home import ExperimentFolder, Home
+from orchestrator.store.folder import ExperimentFolder
+from orchestrator.store.home import Home
 from orchestrator.store.requests import Request
 from orchestrator.tracking.base import DataSet, RunInfo, Tracker
 

@@ -13,7 +13,7 @@ from orchestrator.errors import OrchestratorError, UsageError
 from orchestrator.registry import nearest
 from orchestrator.spec.experiment import ExperimentSpec
 from orchestrator.spec.uris import is_uri
-from orchestrator.store.folder import ExperimentFolder as ExperimentFolder
+from orchestrator.store.folder import ExperimentFolder
 from orchestrator.store.remote import Remote
 from orchestrator.store.weights import is_whole, metadata
 
