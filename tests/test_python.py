@@ -138,6 +138,19 @@ def test_a_notebook_shows_a_table(notebook: Handle, place: Home) -> None:
     assert len(notebook.pages) < 6
 
 
+def test_a_notebook_shows_what_is_told_at_once(notebook: Handle, place: Home) -> None:
+    plan = make_plan(orchestrator.load_spec("specs/quickstart.yaml", {"search.num_samples": 2}))
+    with view(place, None) as watcher:
+        watcher.on_plan(plan, {}, 2)
+        record = Record(plan.search_trial(plan.arms[1], 0, {}))
+        watcher.on_note("budget.time_s is spent")
+        assert "budget.time_s is spent" in notebook.pages[-1]
+        watcher.on_describe(record, {"precision": "bf16", "precision.reason": "auto: it can"})
+        assert "precision of the student: bf16" in notebook.pages[-1]
+        watcher.on_interrupt()
+        assert "Ctrl-C again ends at once" in notebook.pages[-1]
+
+
 def test_a_run_from_a_notebook_is_shown_there(notebook: Handle, place: Home) -> None:
     orchestrator.run(orchestrator.load_spec("specs/quickstart.yaml", {"search.num_samples": 2}))
     assert "nothing is left to run" in notebook.pages[-1]

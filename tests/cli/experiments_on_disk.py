@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from safetensors.numpy import save_file
+from small_spec import small_spec
 
 from orchestrator import load_spec
 from orchestrator.search.plan import Plan, make_plan
@@ -16,23 +17,7 @@ from orchestrator.spec import ExperimentSpec
 from orchestrator.store.folder import ExperimentFolder
 from orchestrator.store.home import Home
 
-SPEC: dict[str, Any] = {
-    "name": "tiny",
-    "data": {"dataset": "digits", "train_samples": 60},
-    "teacher": {"model": "resnet14"},
-    "student": {"model": "resnet8"},
-    "training": {"epochs": 5},
-    "search": {
-        "sampler": "random",
-        "num_samples": 2,
-        "final_seeds": 3,
-        "space": {"training.optimizer.lr": {"type": "loguniform", "low": 0.01, "high": 0.2}},
-        "variants": {
-            "alone": {"set": {"distillation": {"kd_weight": 0.0, "ce_weight": 1.0}}},
-            "kd": {},
-        },
-    },
-}
+SPEC = small_spec({"data.train_samples": 60})
 ALONE_TOTAL = 2 * (2 + 3)
 """Trials without the teacher."""
 

@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 from experiments_on_disk import final, plan_of, search, teacher, write
 
-from orchestrator.cli import control, main
+from orchestrator.cli import control
 from orchestrator.search.trials import Status
 from orchestrator.store.home import Home
 from orchestrator.store.requests import Request, Wish
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return Home(tmp_path / "home")
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], home: Home) -> Callable[..., tuple[int, str]]:
-    def run(*arguments: str) -> tuple[int, str]:
-        with pytest.raises(SystemExit) as caught:
-            main([*arguments, "--home", str(home.path)])
-        captured = capsys.readouterr()
-        return int(caught.value.code or 0), captured.out + captured.err
-
-    return run
 
 
 class Taking:
@@ -122,6 +105,21 @@ def test_where_nothing_runs_there_is_nothing_to_stop(run: Any, home: Home) -> No
     code, out = run("stop", "tiny", "--trial", "kd-001")
     assert code == 2
     assert "is not running" in out
+
+
+def test_programs_are_told_what_was_asked_and_taken(run: Any, home: Home) -> None:
+    with Taking(home) as driver:
+        asked = json.loads(run("stop", "tiny", "--trial", "kd-001", "--format", "json")[1])
+    assert asked == {
+        "id": driver.folder.id,
+        "asked": True,
+        "taken": True,
+        "request": {"wish": "stop", "trials": ["kd-001"], "now": False},
+        "advice": None,
+    }
+    idle = json.loads(run("pause", "tiny", "--format", "json")[1])
+    assert (idle["asked"], idle["taken"]) == (False, False)
+    assert idle["advice"].startswith("continue with: orchestrator run")
 
 
 def test_a_driver_that_does_not_answer_is_told(run: Any, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,29 +23,10 @@ from experiments_on_disk import (
     write,
 )
 
-from orchestrator.cli import main
 from orchestrator.experiment import Experiment
 from orchestrator.search.standing import State
 from orchestrator.search.trials import Status
 from orchestrator.store.home import Home
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return Home(tmp_path / "home")
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], home: Home) -> Any:
-    """Runs a command on the home folder; gives its exit code and what it printed, in one line if asked."""
-
-    def run(*arguments: object) -> tuple[int, str]:
-        with pytest.raises(SystemExit) as caught:
-            main([*map(str, arguments), "--home", str(home.path)])
-        captured = capsys.readouterr()
-        return int(caught.value.code or 0), captured.out + captured.err
-
-    return run
 
 
 def status_of(run: Any) -> dict[str, Any]:

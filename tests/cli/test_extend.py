@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,28 +11,11 @@ import pytest
 import yaml
 from experiments_on_disk import SPEC, plan_of, whole, write
 
-from orchestrator.cli import main
 from orchestrator.experiment import Experiment
 from orchestrator.search.plan import Plan
 from orchestrator.search.standing import State
 from orchestrator.store.folder import ExperimentFolder
 from orchestrator.store.home import Home
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return Home(tmp_path / "home")
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], home: Home) -> Callable[..., tuple[int, str]]:
-    def run(*arguments: object) -> tuple[int, str]:
-        with pytest.raises(SystemExit) as caught:
-            main([*map(str, arguments), "--home", str(home.path)])
-        captured = capsys.readouterr()
-        return int(caught.value.code or 0), captured.out + captured.err
-
-    return run
 
 
 def finish(home: Home, **changes: Any) -> tuple[Plan, ExperimentFolder]:
@@ -55,6 +37,58 @@ def test_an_experiment_grows_in_its_folder_and_goes_on(run: Any, home: Home) -> 
     assert json.loads(run("results", "--format", "json")[1])["id"] == plan.spec.id
     assert run("extend", "tiny", "--num-samples", "9")[0] == 0
     assert Experiment.load("tiny", home.path).spec.search.num_samples == 9
+
+
+def test_programs_are_told_what_was_changed(run: Any, home: Home) -> None:
+    _, folder = finish(home)
+    content = json.loads(run("extend", "tiny", "--num-samples", "+3", "--format", "json")[1])
+    assert content["changes"] == [{"path": "search.num_samples", "old": 2, "new": 5}]
+    assert {name: content[name] for name in ("id", "state", "ended", "planned", "left")} == {
+        "id": folder.id,
+        "state": "not running",
+        "ended": 11,
+        "planned": 17,
+        "left": 6,
+    }
+
+
+def test_one_that_comes_in_between_is_not_overwritten(run: Any, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, folder = finish(home)
+    opened = ExperimentFolder.opened
+
+    def opened_late(self: ExperimentFolder, *given: Any, **named: Any) -> Any:
+        monkeypatch.undo()
+        assert run("extend", "tiny", "--num-samples", "5")[0] == 0
+        return opened(self, *given, **named)
+
+    monkeypatch.setattr(ExperimentFolder, "opened", opened_late)
+    code, out = run("extend", "tiny", "--num-samples", "7")
+    assert code == 2
+    assert "was changed by another process just now: search.num_samples 2 -> 5" in out
+    assert folder.spec().search.num_samples == 5
+
+
+def test_where_it_was_submitted_it_is_submitted_again(run: Any, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    finish(home)
+    monkeypatch.setenv("ORCHESTRATOR_AGAIN", "orchestrator submit SPEC --address http://head:8265")
+    out = run("extend", "tiny", "--num-samples", "+3")[1]
+    assert "continue with: orchestrator submit SPEC --address http://head:8265\n" in out
+
+
+def test_on_a_cluster_it_runs_there_with_its_file(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[Any] = []
+    monkeypatch.setattr("orchestrator.cli.extend.ask_there", lambda *given: sent.append(given) or 0)
+    file = tmp_path / "more.yaml"
+    file.write_text("late: {set: {seed: 1}}\n")
+    at = ("--address", "http://head:8265")
+    assert run("extend", "tiny", "--num-samples", "+3", "--variants", file, *at)[0] == 0
+    (address, command, name, words, _, text) = sent[0]
+    assert (address, command, name) == ("http://head:8265", "extend", "tiny")
+    assert words == ["--num-samples", "+3", "--variants", "spec.yaml", "--format", "table"]
+    assert yaml.safe_load(text) == {"late": {"set": {"seed": 1}}}
+    code, out = run("extend", "tiny", *at)
+    assert code == 2
+    assert "nothing was given to extend it by" in out
 
 
 def test_the_first_spec_and_the_extended_one_are_that_experiment(run: Any, home: Home, tmp_path: Path) -> None:

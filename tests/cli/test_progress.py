@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,11 +15,6 @@ from orchestrator.cli.lines import JsonView, PlainView
 from orchestrator.cli.progress import LOADING, ROWS, LiveView
 from orchestrator.search.trials import Record, Status
 from orchestrator.store.home import Home
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return Home(tmp_path / "home")
 
 
 @pytest.fixture
@@ -204,6 +198,25 @@ def test_final_runs_of_an_earlier_best_are_not_counted(home: Home, plain: PlainV
     plain.on_start(running(second))
     plain.on_end(second)
     assert plain.counts().startswith(f"7/{ALONE_TOTAL} trials")
+
+
+def test_final_runs_of_an_earlier_best_leave_the_time_that_those_of_the_new_one_take(
+    home: Home, plain: PlainView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where an experiment was extended: three final runs do not count any more, so three are left."""
+    plan = plan_of()
+    store_teacher(home, plan)
+    records = whole(plan, with_teacher=False)
+    first, second = (record for record in records if record.trial.id in ("kd-000", "kd-001"))
+    second.metrics["val/acc1"] = first.metrics["val/acc1"] + 1
+    for n, record in enumerate(records):
+        if record.trial.id.startswith("kd-final"):
+            trial = plan.final_trial(plan.by_name["kd"], record.trial.index, {}, repeats=first.trial)
+            records[n] = Record(trial, Status.FINISHED, {"test/acc1": 80.0}, epochs=5)
+    plain.on_plan(plan, {record.trial.id: record for record in records}, 2)
+    monkeypatch.setattr(plain, "pace", lambda: 2.0)
+    assert plain.counts() == f"7/{ALONE_TOTAL} trials, 0 running"
+    assert plain.seconds_left() == 3 * 5 * 2.0
 
 
 def test_of_very_many_running_trials_the_first_are_shown(home: Home) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,27 +15,33 @@ from experiments_on_disk import SPEC, failed, plan_of, search, store_teacher, wh
 
 from orchestrator.analysis.results import Results
 from orchestrator.cli import main
-from orchestrator.errors import CheckpointError
+from orchestrator.errors import CheckpointError, OrchestratorError
 from orchestrator.search.trials import Record
 from orchestrator.store.home import Home
 
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Any:
-    """Runs an experiment that leaves these records, and students of these trials; gives exit code and output."""
+    """Runs an experiment that leaves these records, and students of these trials; gives exit code and output.
+
+    Without records it is left alone what running one does.
+    """
     monkeypatch.chdir(tmp_path)
     Path("tiny.yaml").write_text(yaml.safe_dump(SPEC))
     home = Home("home")
 
-    def run(records: list[Record], students: tuple[str, ...] = (), words: tuple[str, ...] = ()) -> tuple[int, str]:
+    def run(
+        records: list[Record] | None, students: tuple[str, ...] = (), words: tuple[str, ...] = ()
+    ) -> tuple[int, str]:
         def leave(spec: Any, *args: Any, **options: Any) -> Results:
-            folder = write(home, plan_of(), records)
+            folder = write(home, plan_of(), records or [])
             for trial in students:
                 folder.trial(trial).path.mkdir(parents=True)
                 folder.trial(trial).weights.touch()
             return Results(spec, folder.records())
 
-        monkeypatch.setattr("orchestrator.execution.runner.run_experiment", leave)
+        if records is not None:
+            monkeypatch.setattr("orchestrator.execution.runner.run_experiment", leave)
         with pytest.raises(SystemExit) as caught:
             main(["run", "tiny.yaml", "--home", "home", *words])
         return int(caught.value.code or 0), capfd.readouterr().out
@@ -124,6 +131,68 @@ def test_the_last_line_tells_of_failures_too(run: Any) -> None:
     assert code == 1
     assert (last["exit_code"], last["state"]) == (1, "ended with failures")
     assert last["advice"].startswith("change the spec, or start over with: orchestrator run tiny.yaml")
+
+
+@pytest.mark.parametrize("form", ["json-lines", "json"])
+def test_an_error_in_the_middle_leaves_what_there_is(run: Any, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    plan = plan_of()
+    records = whole(plan)[:3]
+    run(records)
+
+    def fail(*args: Any, **options: Any) -> Results:
+        raise OrchestratorError("MLflow has gone", hint="look for it")
+
+    monkeypatch.setattr("orchestrator.execution.runner.run_experiment", fail)
+    code, out = run(None, words=("--format", form))
+    last = lines_of(out)[-1] if form == "json-lines" else json.loads(out)
+    assert (code, last["exit_code"]) == (1, 1)
+    assert (last["id"], last["state"], last["ended"], last["planned"]) == (plan.spec.id, "not running", 3, 11)
+    assert last["advice"].startswith("continue with: orchestrator run tiny.yaml")
+    if form == "json":
+        assert last["error"] == {"kind": "OrchestratorError", "message": "MLflow has gone", "hint": "look for it"}
+    else:
+        assert last["error"] == "MLflow has gone\n  look for it"
+
+
+def test_one_object_of_json_is_all_that_is_printed(run: Any) -> None:
+    code, out = run(whole(plan_of()), words=("--format", "json"))
+    content = json.loads(out)
+    assert (code, content["exit_code"], content["state"], content["error"]) == (0, 0, "complete", None)
+
+
+def test_quiet_prints_the_results_alone(run: Any) -> None:
+    _, loud = run(whole(plan_of()))
+    code, out = run(whole(plan_of()), words=("--quiet",))
+    assert code == 0
+    assert out.startswith("variant ")
+    assert "81.00 ± 1.00" in out
+    for remark in ("Ray's own output", "Took", "Compare the runs", "Test accuracy: mean"):
+        assert remark in loud
+        assert remark not in out
+
+
+@pytest.mark.parametrize("words", [(), ("--verbose",)], ids=["normal", "verbose"])
+def test_what_libraries_print_is_in_the_log_and_shown_where_that_is_wanted(
+    run: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    run(whole(plan_of()))
+
+    def talk(spec: Any, *args: Any, **options: Any) -> Results:
+        os.write(1, b"a library's line\n")
+        os.write(2, b"a warning\n")
+        if words:
+            raise OrchestratorError("and an end")
+        return Results(spec, folder.records())
+
+    (folder,) = Home("home").experiments()
+    monkeypatch.setattr("orchestrator.execution.runner.run_experiment", talk)
+    with pytest.raises(SystemExit):
+        main(["run", "tiny.yaml", "--home", "home", *words])
+    out, err = capfd.readouterr()
+    assert folder.log.read_text().endswith("a library's line\na warning\n")
+    assert "library" not in out
+    assert ("a library's line\na warning\n" in err) == bool(words)
+    assert ("Traceback" in err) == bool(words)
 
 
 def test_an_error_is_the_last_line_as_well_as_a_message(run: Any) -> None:

@@ -5,33 +5,16 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from experiments_on_disk import failed, plan_of, search, teacher, write
 
-from orchestrator.cli import logs, main, status
-from orchestrator.search.trials import Status, ended
+from orchestrator.cli import logs, status
+from orchestrator.search.trials import Change, Status, changed, ended
 from orchestrator.store.folder import ExperimentFolder
 from orchestrator.store.home import Home
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return Home(tmp_path / "home")
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], home: Home) -> Callable[..., tuple[int, str]]:
-    def run(*arguments: str) -> tuple[int, str]:
-        with pytest.raises(SystemExit) as caught:
-            main([*arguments, "--home", str(home.path)])
-        captured = capsys.readouterr()
-        return int(caught.value.code or 0), captured.out + captured.err
-
-    return run
 
 
 def stopped(plan: Any, variant: str, index: int) -> Any:
@@ -220,6 +203,50 @@ def test_a_trials_log_has_its_epochs_and_why_it_failed(run: Any, home: Home) -> 
     code, out = run("logs", "--trial", "kd-00")
     assert code == 2
     assert "did you mean 'kd-000'?" in out
+
+
+def test_a_trials_log_has_the_values_that_it_goes_on_with(run: Any, home: Home) -> None:
+    plan = plan_of(search__scheduler={"method": "pbt", "perturbation_interval": 2}, training__epochs=6)
+    record, other = search(plan, "kd", 0, Status.PAUSED, val_acc1=20.0), search(plan, "kd", 1, Status.PAUSED)
+    record.epochs, record.rungs = 4, [10.0, 20.0]
+    folder = write(home, plan, [record, other])
+    changes = [
+        Change(2, {"training.optimizer.lr": 0.5}, "kd-001"),
+        Change(4, {"training.optimizer.lr": 0.25}, "kd-000"),
+    ]
+    for change in changes:
+        folder.journal.append(changed(record, change))
+        record.changes += (change,)
+    trial = folder.trial("kd-000")
+    trial.path.mkdir(parents=True)
+    for epoch in range(1, 5):
+        trial.add_metrics(epoch, {"val/acc1": 10.0 * epoch})
+    assert run("logs", "--trial", "kd-000")[1].splitlines()[1:] == [
+        "epoch 1  val/acc1 10",
+        "epoch 2  val/acc1 20",
+        "after epoch 2: lr 0.5, with the weights of kd-001",
+        "epoch 3  val/acc1 30",
+        "epoch 4  val/acc1 40",
+        "after epoch 4: lr 0.25",
+        "paused",
+    ]
+    content = json.loads(run("logs", "--trial", "kd-000", "--format", "json")[1])
+    assert [step["params"]["training.optimizer.lr"] for step in content["schedule"][1:]] == [0.5, 0.25]
+    assert [epoch["val/acc1"] for epoch in content["history"]] == [10.0, 20.0, 30.0, 40.0]
+    assert (content["id"], content["status"], content["traceback"]) == ("kd-000", "paused", None)
+
+
+def test_a_log_as_data(run: Any, home: Home) -> None:
+    folder = write(home, plan_of(), [])
+    folder.log.write_text("one\ntwo\n")
+    assert json.loads(run("logs", "--format", "json")[1]) == {
+        "id": folder.id,
+        "log": str(folder.log),
+        "lines": ["one", "two"],
+    }
+    code, out = run("logs", "--format", "json", "--follow")
+    assert code == 2
+    assert "status NAME --follow --format json" in json.loads(out[: out.rindex("}") + 1])["error"]["hint"]
 
 
 def test_a_trial_is_followed_to_its_end(run: Any, running: ExperimentFolder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_spec import ALONE, small_spec
 
 from orchestrator import load_spec
 from orchestrator.execution.driver import Driver
@@ -21,20 +22,14 @@ from orchestrator.store.home import Home
 from orchestrator.store.requests import Request, Wish
 from orchestrator.tracking.memory import MemoryTracker
 
-SPEC = {
-    "name": "tiny",
-    "data": {"dataset": "digits"},
-    "teacher": {"model": "resnet8"},
-    "student": {"model": "resnet8"},
-    "training": {"epochs": 9},
-    "search": {
-        "sampler": "random",
-        "num_samples": 3,
-        "final_seeds": 1,
-        "space": {"training.optimizer.lr": {"type": "loguniform", "low": 0.01, "high": 0.1}},
-        "variants": {"alone": {"set": {"distillation": {"kd_weight": 0.0, "ce_weight": 1.0}}}},
-    },
-}
+SPEC = small_spec(
+    {
+        "training.epochs": 9,
+        "search.num_samples": 3,
+        "search.final_seeds": 1,
+        "search.variants": {"alone": ALONE},
+    }
+)
 
 
 class Heard(Watcher):
@@ -215,14 +210,18 @@ def test_a_trial_that_waits_ends_at_once_and_one_that_waits_no_more_is_told_from
     bench.close()
 
 
-def test_a_trial_that_was_interrupted_before_is_not_begun_again(tmp_path: Path) -> None:
-    home = Home(tmp_path)
+def after_an_interruption(home: Home) -> Bench:
+    """The next session; the one before was interrupted when its first trial had trained three epochs."""
     first = Bench(home)
     first.start("a")
     first.train("a", 3)
     first.driver.interrupt()
     first.close()
-    again = Bench(home)
+    return Bench(home)
+
+
+def test_a_trial_that_was_interrupted_before_is_not_begun_again(tmp_path: Path) -> None:
+    again = after_an_interruption(Home(tmp_path))
     again.ask(Wish.STOP, "alone-000")
     assert again.record("alone-000").reason == "stopped by `orchestrator stop` after epoch 3"
     assert again.start("b") == "alone-001"
@@ -230,13 +229,7 @@ def test_a_trial_that_was_interrupted_before_is_not_begun_again(tmp_path: Path) 
 
 
 def test_a_trial_that_goes_on_is_running_again_to_whoever_reads_the_journal(tmp_path: Path) -> None:
-    home = Home(tmp_path)
-    first = Bench(home)
-    first.start("a")
-    first.train("a", 3)
-    first.driver.interrupt()
-    first.close()
-    again = Bench(home)
+    again = after_an_interruption(Home(tmp_path))
     assert again.start("b") == "alone-000"
     assert (again.record("alone-000").status, again.record("alone-000").epochs) == (Status.RUNNING, 3)
     again.close()

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from fake_runs import FakeRunner
+from small_spec import small_spec
 
 from orchestrator.search.extension import Change, compare, grown, recorded, replayed
 from orchestrator.search.plan import make_plan
@@ -13,24 +14,7 @@ from orchestrator.search.trials import Phase, Record, Status, Trial, replay
 from orchestrator.search.winners import outdated
 from orchestrator.spec import ExperimentSpec, load_spec
 
-LR = {"training.optimizer.lr": {"type": "loguniform", "low": 0.01, "high": 0.2}}
-BASE: dict[str, Any] = {
-    "name": "grows",
-    "data": {"dataset": "digits"},
-    "teacher": {"model": "resnet14"},
-    "student": {"model": "resnet8"},
-    "training": {"epochs": 9},
-    "search": {
-        "sampler": "random",
-        "num_samples": 4,
-        "final_seeds": 2,
-        "space": LR,
-        "variants": {
-            "alone": {"set": {"distillation": {"kd_weight": 0.0, "ce_weight": 1.0}}},
-            "kd": {},
-        },
-    },
-}
+BASE = small_spec({"name": "grows", "training.epochs": 9, "search.num_samples": 4, "search.final_seeds": 2})
 NEW = {"set": {"distillation.kd_weight": 0.5}}
 
 

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from small_spec import ALONE, small_spec
 
 from orchestrator.errors import ResourceError
 from orchestrator.search.logits import LogitPlan, plan_logits
@@ -11,25 +12,21 @@ from orchestrator.search.plan import Plan, make_plan
 from orchestrator.search.trials import Trial
 from orchestrator.spec import load_spec
 
-LR = {"type": "loguniform", "low": 0.01, "high": 0.1}
-SPEC: dict[str, Any] = {
-    "name": "logits",
-    "data": {"dataset": "cifar100"},
-    "teacher": {"model": "resnet56"},
-    "student": {"model": "resnet20"},
-    "training": {"epochs": 10},
-    "search": {
-        "sampler": "random",
-        "num_samples": 6,
-        "final_seeds": 2,
-        "space": {"training.optimizer.lr": LR},
-        "variants": {
+SPEC = small_spec(
+    {
+        "data.dataset": "cifar100",
+        "teacher.model": "resnet56",
+        "student.model": "resnet20",
+        "training.epochs": 10,
+        "search.num_samples": 6,
+        "search.final_seeds": 2,
+        "search.variants": {
             "kd": {},
             "dtd": {"set": {"distillation.temperature": {"method": "flsw"}}},
-            "alone": {"set": {"distillation": {"kd_weight": 0, "ce_weight": 1}}},
+            "alone": ALONE,
         },
-    },
-}
+    }
+)
 VIEW = 45_000 * 100 * 2
 """Bytes of one view of CIFAR-100 in float16."""
 
