@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -16,20 +17,23 @@ from orchestrator.store.home import Home, default_home
 
 DEPTH = 3
 """Folders below the one that was typed that specs are looked for in."""
+ENOUGH = 1 << 16
+"""Characters of a file that tell whether it is a spec."""
 MOST = 200
 """Files of specs that are offered."""
 
 
 def specs(incomplete: str) -> list[str]:
-    """YAML files that begin so, and those of the folders that do; where there are none, the shell's own way."""
+    """Specs whose path begins so, also in folders below; where there is none, shells complete files their own way."""
     typed = Path(incomplete or ".")
     folder = typed if incomplete.endswith("/") or not incomplete else typed.parent
     found: list[str] = []
     for depth in range(DEPTH):
         for suffix in ("yaml", "yml"):
             files = folder.glob("*/" * depth + f"*.{suffix}")
-            shown = (("./" if incomplete.startswith("./") else "") + str(path) for path in files if _is_seen(path))
-            found += [path for path in shown if path.startswith(incomplete)]
+            start = "./" if incomplete.startswith("./") else ""
+            named = {f"{start}{path}": path for path in files if _is_seen(path)}
+            found += [name for name, path in named.items() if name.startswith(incomplete) and _is_spec(path)]
         if len(found) > MOST:
             break
     return sorted(found)[:MOST]
@@ -57,14 +61,15 @@ def variants(ctx: typer.Context, incomplete: str) -> list[str]:
 def references(ctx: typer.Context, incomplete: str) -> list[str]:
     """EXPERIMENT/VARIANT of the experiments that are named."""
     found: list[str] = []
-    for name in ctx.params.get("names") or ():
+    for name in ctx.params.get("names") or ctx.args:
         own = [folder for folder in _folders(ctx) if name in (folder.name, folder.id)][:1]
         found += [f"{name}/{variant}" for folder in own for variant in _read(folder, lambda f: variant_specs(f.spec()))]
     return _fitting(found, incomplete)
 
 
 def _of_experiment(ctx: typer.Context, tell: Callable[[ExperimentFolder], Iterable[str]]) -> list[str]:
-    name = ctx.params.get("name")
+    # What stands before an option whose value is being typed has not been given to its argument yet.
+    name = ctx.params.get("name") or next(iter(ctx.args), None)
     found = [folder for folder in _folders(ctx) if name in (None, folder.name, folder.id)]
     return _read(found[0], tell) if found else []
 
@@ -86,6 +91,15 @@ def _folders(ctx: typer.Context) -> list[ExperimentFolder]:
 
 def _fitting(names: Iterable[str], incomplete: str) -> list[str]:
     return [name for name in dict.fromkeys(names) if name.startswith(incomplete)]
+
+
+def _is_spec(path: Path) -> bool:
+    """Whether the file looks like one: other programs' YAML has no student."""
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            return re.search(r"^student\s*:", file.read(ENOUGH), re.MULTILINE) is not None
+    except OSError:
+        return False
 
 
 def _is_seen(path: Path) -> bool:

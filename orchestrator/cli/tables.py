@@ -28,6 +28,8 @@ _STYLES = {
 }
 NARROW = 100
 """Columns below which values stand under what they belong to, instead of in a column of their own."""
+BROKEN_TO = 16
+"""Characters of a name below which it is not broken into lines for the sake of other columns."""
 
 
 def table_of(*columns: str, text: Collection[str] = (), folded: Collection[str] = ()) -> Table:
@@ -123,11 +125,34 @@ def print_text(table: TextTable, console: Console, folded: Collection[str] = ())
     if console.width < NARROW and "95% interval" in header:
         at = header.index("95% interval")
         header, *rows = [[*line[: at - 1], f"{line[at - 1]}\n{line[at]}", *line[at + 1 :]] for line in (header, *rows)]
-    drawn = table_of(*header, folded=[header[0], "reference", "on the front", *folded])
-    for row in rows:
-        drawn.add_row(*map(escape, row))
-    console.print()
-    console.print(drawn)
+    broken = {header[0], "reference", "on the front", *folded}
+    for columns in _that_fit(header, rows, broken, console.width):
+        drawn = table_of(*(header[column] for column in columns), folded=broken)
+        for row in rows:
+            drawn.add_row(*(escape(row[column]) for column in columns))
+        console.print()
+        console.print(drawn)
+
+
+def _that_fit(
+    header: Sequence[str], rows: Sequence[Sequence[str]], broken: Collection[str], width: int
+) -> list[list[int]]:
+    """The columns of tables that are not wider, each with the first column; one table where that is enough.
+
+    Columns that break into lines need no more than so many characters.
+    """
+    needed = []
+    for column, name in enumerate(header):
+        widest = max(len(line) for row in (header, *rows) for line in row[column].split("\n"))
+        needed.append(min(widest, BROKEN_TO) if name in broken else widest)
+    found, used = [[0]], needed[0]
+    for column in range(1, len(header)):
+        if used + 2 + needed[column] > width and len(found[-1]) > 1:
+            found.append([0])
+            used = needed[0]
+        found[-1].append(column)
+        used += 2 + needed[column]
+    return found
 
 
 def _about(record: Record) -> str:
