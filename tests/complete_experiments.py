@@ -9,7 +9,8 @@ from orchestrator.data import load_dataset
 from orchestrator.execution.runner import _store
 from orchestrator.search.plan import Plan
 from orchestrator.search.trials import Phase, Record, Status, Trial, created, ended
-from orchestrator.store.home import ExperimentFolder, Home
+from orchestrator.store.folder import ExperimentFolder
+from orchestrator.store.home import Home
 from orchestrator.training import save_weights
 
 

@@ -20,11 +20,11 @@ from orchestrator.environment import version_of
 from orchestrator.errors import DataError, OrchestratorError, first_line
 from orchestrator.execution.package import code_digest
 from orchestrator.machine import this_machine
+from orchestrator.passwords import redacted
 from orchestrator.spec.base import expand_environment, location
 from orchestrator.store.data import files_at, remote_root
 from orchestrator.store.home import MIN_FREE_BYTES, Home
 from orchestrator.store.remote import Remote
-from orchestrator.tracking.uris import redacted
 
 SAME = ("torch", "torchvision", "ray")
 """Packages that all nodes must have in one version; where others differ, results may."""
