@@ -138,9 +138,9 @@ def test_a_notebook_shows_a_table(notebook: Handle, place: Home) -> None:
     assert len(notebook.pages) < 6
 
 
-def test_a_notebook_shows_what_is_told_at_once(notebook: Handle, place: Home) -> None:
+def test_a_notebook_shows_what_is_told_at_once(notebook: Handle, place: Home, tmp_path: Path) -> None:
     plan = make_plan(orchestrator.load_spec("specs/quickstart.yaml", {"search.num_samples": 2}))
-    with view(place, None) as watcher:
+    with view(place, None, tmp_path / "ray.log") as watcher:
         watcher.on_plan(plan, {}, 2)
         record = Record(plan.search_trial(plan.arms[1], 0, {}))
         watcher.on_note("budget.time_s is spent")

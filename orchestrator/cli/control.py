@@ -48,7 +48,7 @@ def stop(
     """
     if address is not None:
         words = [word for id in trial or () for word in ("--trial", id)] + (["--now"] if now else [])
-        words += ["--format", format]
+        words += ["--format", format] if format is Format.JSON else []
         return ask_there(address, "stop", name, words, home)
     experiment = Experiment.load(name, home)
     ids = tuple(dict.fromkeys(trial or ()))

@@ -103,7 +103,8 @@ def _extend_there(
         words += ["--variants", "spec.yaml"]
     if not words:
         raise UsageError(f"nothing was given to extend it by: use {OPTIONS}")
-    return ask_there(address, "extend", name, [*words, "--format", format], home, file)
+    words += ["--format", format] if format is Format.JSON else []
+    return ask_there(address, "extend", name, words, home, file)
 
 
 def _changes(

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from contextlib import nullcontext
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
@@ -86,7 +86,7 @@ def status_there(address: str, name: str | None, format: Format, home: str | Non
     words = ["status", job.experiment, "--format", format]
     code, text = _answer(jobs, words, job.python, _folder(home) or job.home)
     if format is Format.JSON:
-        told = json.loads(text if code == 0 else _json_in(text))
+        told = _first_object(text) or {"error": text.strip()}
         print(json.dumps({**told, "job": job.to_dict()}, indent=2))
     else:
         print(f"Attempt {job.attempt}, job {job.id}: {job.state}")
@@ -161,7 +161,11 @@ def _folder(home: str | None) -> str | None:
 def _run(jobs: Jobs, words: Sequence[str], python: str, home: str | None, file: str | None = None) -> int:
     code, text = _answer(jobs, words, python, home, file)
     if code and asks_for_json(words):
-        text = _json_in(text)
+        # Without the errors for people that follow it.
+        told = _first_object(text)
+        if told is None:
+            raise OrchestratorError(text.strip() or "the command printed nothing on the cluster")
+        text = json.dumps(told, indent=2) + "\n"
     print(text, end="")
     return code
 
@@ -174,10 +178,10 @@ def _answer(
     return jobs.command(words, build_package(file), home, python)
 
 
-def _json_in(text: str) -> str:
-    """What a command that has failed wrote as JSON, without the errors for people that follow it."""
+def _first_object(text: str) -> dict[str, Any] | None:
+    """The JSON object that a text begins with."""
     try:
-        _, end = json.JSONDecoder().raw_decode(text)
+        found, _ = json.JSONDecoder().raw_decode(text)
     except ValueError:
-        raise OrchestratorError(text.strip() or "the command printed nothing on the cluster") from None
-    return f"{text[:end]}\n"
+        return None
+    return found if isinstance(found, dict) else None
