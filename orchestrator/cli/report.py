@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.cli import complete
 from orchestrator.cli.options import HomeOption, NameArgument
 from orchestrator.errors import OrchestratorError
 from orchestrator.experiment import Experiment
@@ -37,7 +38,10 @@ def report(
     ] = None,
     reference: Annotated[
         str | None,
-        typer.Option(help="Variant that the others are compared with; default: the spec's search.reference, else kd."),
+        typer.Option(
+            help="Variant that the others are compared with; default: the spec's search.reference, else kd.",
+            autocompletion=complete.variants,
+        ),
     ] = None,
     home: HomeOption = None,
 ) -> int:

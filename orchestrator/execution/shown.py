@@ -14,7 +14,7 @@ from orchestrator.spec.domains import RangeDomain
 from orchestrator.spec.experiment import ExperimentSpec
 from orchestrator.spec.loading import to_yaml
 from orchestrator.spec.variants import Variant, flatten, variants
-from orchestrator.store.home import ExperimentFolder
+from orchestrator.store.folder import ExperimentFolder
 from orchestrator.tracking.base import RunInfo
 from orchestrator.tracking.runs import own_values, source_tags
 from orchestrator.tracking.uris import without_passwords

@@ -16,7 +16,8 @@ from experiments_on_disk import failed, plan_of, search, teacher, whole, write
 from orchestrator.cli import main
 from orchestrator.search.plan import Plan
 from orchestrator.search.trials import Record, Status
-from orchestrator.store.home import ExperimentFolder, Home
+from orchestrator.store.folder import ExperimentFolder
+from orchestrator.store.home import Home
 
 TESTS = {"alone": [80.0, 81.0, 83.0], "kd": [84.1, 85.0, 87.2]}
 ASKED = "Does <b>a teacher</b> help?"
