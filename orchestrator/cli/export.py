@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.analysis.students import find_student
+from orchestrator.cli import complete
 from orchestrator.cli.options import HomeOption, NameArgument
 from orchestrator.errors import UsageError
 from orchestrator.experiment import Experiment
@@ -17,7 +18,12 @@ from orchestrator.export.blueprint import Format
 
 CARD = "README.md"
 VariantOption = Annotated[
-    str | None, typer.Option(metavar="VARIANT", help="Whose student; default: the best variant's, by validation.")
+    str | None,
+    typer.Option(
+        metavar="VARIANT",
+        help="Whose student; default: the best variant's, by validation.",
+        autocompletion=complete.variants,
+    ),
 ]
 SeedOption = Annotated[
     int | None,
@@ -49,10 +55,6 @@ def export(
     """Write a trained student with its model card, and check that what was written answers as the student does.
 
     The files take images scaled to 0..1, in batches of any size; the normalisation is inside.
-
-    \b
-      orchestrator export quickstart
-      orchestrator export quickstart --variant kd --format onnx --format safetensors --output kd
     """
     began = time.monotonic()
     experiment = Experiment.load(name, home)

@@ -96,6 +96,20 @@ PAGES = {
             "orchestrator report quickstart --format md --output - | less",
         )
     ),
+    "export": Page(
+        (
+            "orchestrator export quickstart",
+            "orchestrator export quickstart --variant kd --format onnx --format safetensors --output kd",
+        ),
+        codes={"1": "no student to export, or what was written does not answer as the student does"},
+    ),
+    "predict": Page(
+        (
+            "orchestrator predict quickstart-ad266033-kd photos/ --top 1",
+            "orchestrator predict quickstart/kd a.png b.png --format json",
+            "orchestrator predict quickstart --test",
+        )
+    ),
     "compare": Page(
         (
             "orchestrator compare quickstart fashion-mnist",

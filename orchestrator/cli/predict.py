@@ -58,13 +58,7 @@ def predict(
     trial: TrialOption = None,
     home: HomeOption = None,
 ) -> int:
-    """Tell which classes a trained student takes images for, and how sure it is.
-
-    \b
-      orchestrator predict quickstart-ad266033-kd photos/ --top 1
-      orchestrator predict quickstart/kd a.png b.png --format json
-      orchestrator predict quickstart --test
-    """
+    """Tell which classes a trained student takes images for, and how sure it is."""
     if bool(images) == test:
         raise UsageError("give either IMAGES or --test")
     if root is not None and not test:

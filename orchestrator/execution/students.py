@@ -16,7 +16,8 @@ from orchestrator.search.plan import Plan
 from orchestrator.search.teachers import Source
 from orchestrator.search.trials import Record
 from orchestrator.spec.variants import flatten
-from orchestrator.store.home import ExperimentFolder, Home
+from orchestrator.store.folder import ExperimentFolder
+from orchestrator.store.home import Home
 from orchestrator.store.students import digest_of, student_weights
 from orchestrator.store.weights import metadata
 from orchestrator.tracking.base import StudentModel

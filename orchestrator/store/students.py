@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 from orchestrator.errors import CheckpointError
-from orchestrator.store.home import ExperimentFolder
+from orchestrator.store.folder import ExperimentFolder
 
 
 def student_weights(folder: ExperimentFolder, trial_id: str) -> Path:
