@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import os
 import signal
 import urllib.request
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ import pytest
 
 # A shell starts what it runs in the background with Ctrl-C ignored, and programs that tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# GNU readline, which pytest loads, leaves the size of a terminal to the processes that it starts.
+os.environ.pop("COLUMNS", None)
 
 SECRETS = {
     "AWS_ACCESS_KEY_ID": "PLANTEDKEYID0000",

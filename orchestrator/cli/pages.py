@@ -96,10 +96,20 @@ PAGES = {
             "orchestrator report quickstart --format md --output - | less",
         )
     ),
+    "compare": Page(
+        (
+            "orchestrator compare quickstart fashion-mnist",
+            "orchestrator compare mine ../colleague/.orchestrator/theirs",
+            "orchestrator compare a b --reference a/kd",
+            "orchestrator compare a b --format markdown > comparison.md",
+        ),
+        CLUSTER,
+    ),
     "export": Page(
         (
             "orchestrator export quickstart",
-            "orchestrator export quickstart --variant kd --format onnx --format safetensors --output kd",
+            "orchestrator export quickstart --variant kd --seed 3 --output kd",
+            "orchestrator export quickstart --format onnx --format safetensors",
         ),
         codes={"1": "no student to export, or what was written does not answer as the student does"},
     ),
@@ -109,15 +119,6 @@ PAGES = {
             "orchestrator predict quickstart/kd a.png b.png --format json",
             "orchestrator predict quickstart --test",
         )
-    ),
-    "compare": Page(
-        (
-            "orchestrator compare quickstart fashion-mnist",
-            "orchestrator compare mine ../colleague/.orchestrator/theirs",
-            "orchestrator compare a b --reference a/kd",
-            "orchestrator compare a b --format markdown > comparison.md",
-        ),
-        CLUSTER,
     ),
     "status": Page(
         (

@@ -41,10 +41,10 @@ def gang(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> room.Gang:
 
 
 def test_a_gang_that_cannot_even_be_made_ends_with_the_reason(gang: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(**_: Any) -> None:
+    def refused(*_: Any, **__: Any) -> None:
         raise TypeError("no such argument")
 
-    monkeypatch.setattr("ray.train.torch.TorchTrainer", lambda *_, **__: refused())
+    monkeypatch.setattr("ray.train.torch.TorchTrainer.__init__", refused)
     gang._run("key", 1)
     assert gang._hub.reasons == ["the workers could not be kept running: no such argument"]
 

@@ -19,6 +19,7 @@ from orchestrator.search.trials import Status
 from orchestrator.store.home import Home
 from orchestrator.tracking.base import RunInfo
 from orchestrator.tracking.memory import MemoryTracker
+from orchestrator.tracking.views import Contents
 from tests.execution.conftest import SPEC, Shell
 
 
@@ -82,8 +83,8 @@ def test_a_signal_while_the_tracker_opens_leaves_nothing_marked_as_running(tmp_p
     interrupt = Interrupt()
 
     class Interrupted(MemoryTracker):
-        def open(self, experiment: RunInfo) -> None:
-            super().open(experiment)
+        def open(self, experiment: RunInfo, seen: Contents | None = None) -> None:
+            super().open(experiment, seen)
             interrupt.handle(signal.SIGINT, None)
 
     tracker = Interrupted()

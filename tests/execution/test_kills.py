@@ -25,6 +25,7 @@ from orchestrator import names
 from orchestrator.search.trials import Record, Status
 from orchestrator.store.folder import ExperimentFolder
 from orchestrator.store.home import Home
+from orchestrator.tracking.mlflow_store import KEY_TAG
 from tests.execution.conftest import Shell
 
 KILLS = 20
@@ -104,7 +105,7 @@ def check_tracked(home: Path, folder: ExperimentFolder) -> None:
     client = MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
     (experiment,) = [found for found in client.search_experiments() if found.name == "tiny"]
     runs = client.search_runs([experiment.experiment_id], max_results=1000)
-    trials = {run.info.run_name: run for run in runs if names.PARENT_RUN_TAG in run.data.tags}
+    trials = {run.data.tags[KEY_TAG]: run for run in runs if names.PARENT_RUN_TAG in run.data.tags}
     assert len(runs) == 1 + len(trials)
     assert trials.keys() == records.keys()
     assert {run.info.status for run in runs} == {"FINISHED"}

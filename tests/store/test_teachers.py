@@ -73,6 +73,7 @@ def test_a_file_cut_short_anywhere_is_no_teacher(home: Home) -> None:
         b"\x18\0\0\0\0\0\0\0" + b'{"a":{"data_offsets":0}}',
         b"\x19\0\0\0\0\0\0\0" + b'{"a":{"data_offsets":[]}}',
     ],
+    ids=range(8),
 )
 def test_a_file_that_is_no_safetensors_file_is_no_teacher(home: Home, content: bytes) -> None:
     home.teacher("k").write_bytes(content)

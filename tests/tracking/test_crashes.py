@@ -74,7 +74,7 @@ def test_killed_while_it_opens(sessions):
         assert opened(store).close(Status.FINISHED) == []
         check_experiment(store)
 
-    assert sessions(opened, check) == 7
+    assert sessions(opened, check) == 8
 
 
 def test_killed_in_a_trials_first_session(sessions):
