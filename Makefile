@@ -33,7 +33,7 @@ run: $(STAMP) ## Run the quickstart (or SPEC=specs/other.yaml)
 	$(BIN)/orchestrator run $(SPEC)
 
 test: $(TEST_STAMP) ## Run the tests
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 
 kills: $(TEST_STAMP) ## Kill a running experiment twenty times, with all of Ray, and compare it with one left alone (five minutes)
 	REAL_KILLS=20 $(BIN)/python -m pytest tests/execution/test_kills.py

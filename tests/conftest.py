@@ -22,14 +22,27 @@ SECRETS = {
 }
 _BUCKETS = itertools.count(1)
 _TESTS = Path(__file__).parent
-WITH_RAY = ("execution", "deploy")
-"""Folders of tests that start Ray or servers; two such tests at once are too much for two cores."""
+_CLUSTERS = ("test_address", "test_cut_off_hosts", "test_kills", "test_submit")
+"""Tests of the folder `execution` that start clusters or whole experiments of their own."""
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Where tests run side by side (pytest-xdist), one process has those with Ray, and others have the rest."""
-    if item.path.relative_to(_TESTS).parts[0] in WITH_RAY:
-        item.add_marker(pytest.mark.xdist_group("ray"))
+def _group(item: pytest.Item) -> str:
+    """Which tests one process has to itself: those on a local Ray, and those with servers; "" for all others."""
+    folder = item.path.relative_to(_TESTS).parts[0]
+    if folder == "deploy" or item.path.stem in _CLUSTERS:
+        return "servers"
+    return "ray" if folder == "execution" else ""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where tests run side by side (pytest-xdist), two of a group never meet: together they are too much for two cores.
+
+    Groups are handed out in this order: those on a local Ray take about as long as all others.
+    """
+    for item in items:
+        if group := _group(item):
+            item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: ("ray", "", "servers").index(_group(item)))
 
 
 @pytest.fixture(scope="session")
