@@ -184,7 +184,7 @@ def agenda(count: int) -> float:
 def sampler(counts: list[int]) -> Figures:
     """CPU seconds for Optuna's TPE to draw a point of six values, after so many."""
     quiet_settings()
-    from orchestrator.execution.space import make_sampler
+    from orchestrator.execution.space import SearcherSampler
 
     space = {
         "training.optimizer.lr": {"type": "loguniform", "low": 0.001, "high": 0.1},
@@ -196,7 +196,7 @@ def sampler(counts: list[int]) -> Figures:
     }
     spec = load_spec(SPEC, {"search.sampler": "optuna", "search.num_samples": 2, "search.space": space})
     (arm,) = make_plan(spec).arms
-    mine = make_sampler(arm, 0, spec.search, 0)
+    mine = SearcherSampler(arm, 0, spec.search, 0)
     figures, drawn = {}, itertools.count()
 
     def one() -> None:

@@ -17,7 +17,7 @@ from orchestrator.analysis.students import find_student
 from orchestrator.environment import AGAIN_VARIABLE
 from orchestrator.errors import UsageError
 from orchestrator.search.plan import Plan, make_plan
-from orchestrator.search.standing import State, anything_left
+from orchestrator.search.standing import State, what_is_left
 from orchestrator.search.trials import Phase, Record, Status
 from orchestrator.search.winners import outdated
 from orchestrator.spec.experiment import ExperimentSpec
@@ -46,10 +46,14 @@ class Experiment:
     state: State
     stopped: bool = False
     """Whether `orchestrator stop` has ended its last session."""
+    spent: str | None = None
+    """Of `State.SPENT`: the field of the limit that its search has reached, such as budget.time_s."""
 
     @classmethod
     def load(cls, name: str | None = None, home: str | Path | None = None) -> Experiment:
-        """Read the experiment of this name or id; of several with one name, and without any, the one that ran last.
+        """Read the experiment of this name or id; of several with one name, one that runs, else the one that ran last.
+
+        Without a name it is the one that ran last of all.
 
         `home` is the folder that everything is kept in; None: ORCHESTRATOR_HOME, else ./.orchestrator.
         Raises `UsageError` where there is none.
@@ -70,21 +74,20 @@ class Experiment:
         """Read the experiment's folder."""
         running = folder.is_running()
         records = folder.records()
+        begun = running and folder.session_now() is not None
         for record in records.values():
-            if record.status is Status.RUNNING and not running:
-                # Its process was killed before it could say so.
+            if record.status is Status.RUNNING and not begun:
+                # Its process was killed before it could say so, and another has not begun.
                 record.status = Status.INTERRUPTED
         spec = folder.spec()
         plan = make_plan(spec).finding(records, home.has_teacher)
         limit = spec.budget.time_s
         out_of_time = limit is not None and folder.seconds() >= limit
-        if running:
-            state = State.RUNNING
-        elif anything_left(plan, records, home.has_teacher, out_of_budget=out_of_time):
-            state = State.INTERRUPTED
-        else:
-            state = State.COMPLETE if Results(spec, records).answered else State.FAILED
-        return cls(home, folder, plan, records, state, stopped=not running and folder.was_stopped())
+        left, spent = what_is_left(plan, records, home.has_teacher, out_of_budget=out_of_time)
+        over = State.INTERRUPTED if left else Results(spec, records).outcome(plan, spent)
+        state = State.RUNNING if running else over
+        stopped = not running and folder.was_stopped()
+        return cls(home, folder, plan, records, state, stopped, spent if state is State.SPENT else None)
 
     @property
     def spec(self) -> ExperimentSpec:
@@ -147,6 +150,7 @@ class Experiment:
             Circumstances(
                 id=self.id,
                 state=self.state,
+                spent=self.spent,
                 found_teachers=self.found_teachers,
                 seconds=self.folder.seconds(),
                 environments=self.folder.environments(),
@@ -205,11 +209,17 @@ class Experiment:
             return None
         if again := os.environ.get(AGAIN_VARIABLE):
             # Started on a cluster, from a machine where neither the home nor the spec's file mean anything.
-            ways = {State.INTERRUPTED: "continue with", State.FAILED: "change the spec, and run it with"}
+            ways = {
+                State.INTERRUPTED: "continue with",
+                State.FAILED: "change the spec, and run it with",
+                State.SPENT: f"raise {self.spent}, and run it again with",
+            }
             return f"{ways[self.state]}: {again}" if self.state in ways else None
         words = ["orchestrator", "run", *(spec or [str(self.folder.path / "spec.yaml")]), *self.home.option]
         if self.state is State.INTERRUPTED:
             return f"continue with: {shlex.join(words)}"
+        if self.state is State.SPENT:
+            return f"raise {self.spent}, and run it again: {shlex.join(words)}"
         if self.state is State.FAILED:
             return f"change the spec, or start over with: {shlex.join([*words, '--fresh'])}"
         return None

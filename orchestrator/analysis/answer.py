@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.analysis.comparisons import Comparison, power, told, verdict
+from orchestrator.analysis.comparisons import Comparison, power, told, untested, verdict
 from orchestrator.analysis.formats import format_interval, format_p
 from orchestrator.analysis.results import Results, VariantResult
 from orchestrator.analysis.statistics import MIN_FOR_INTERVAL
@@ -43,13 +43,14 @@ def _tested(comparisons: list[Comparison], tested: list[Comparison]) -> tuple[st
         first, *others = verdict(comparisons)
         return first, " ".join(others) or "The means are the same but for rounding."
     found = _sentence("; ".join(map(told, shown))) if len(shown) <= MAX_TOLD else _many(shown, len(comparisons))
-    unseen = [c for c in comparisons if not c.shown]
+    unseen = [c for c in tested if not c.shown]
+    rest = "".join(f" {line}" for line in untested(comparisons))
     if not unseen:
         over = f", p-values corrected for {len(tested)} comparisons" if len(tested) > 1 else ""
-        return found, f"Intervals are 95% over {_seeds(shown)}{over}; they hold for this data, split and teacher."
+        return found, f"Intervals are 95% over {_seeds(shown)}{over}; they hold for this data, split and teacher.{rest}"
     named = ", ".join(c.variant for c in unseen)
     more = " ".join(power(tested)).replace("With this spread", "with this spread", 1)
-    return found, f"No difference is shown for {named}{f': {more}' if more else '.'}"
+    return found, f"No difference is shown for {named}{f': {more}' if more else '.'}{rest}"
 
 
 def _many(shown: list[Comparison], of: int) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from orchestrator.analysis.difference import LEVEL, POWER, Difference, holm, paired, unpaired
 from orchestrator.analysis.formats import format_p
+from orchestrator.analysis.statistics import MIN_FOR_INTERVAL
 from orchestrator.errors import UsageError
 from orchestrator.registry import nearest
 from orchestrator.spec.experiment import ExperimentSpec
@@ -118,20 +119,22 @@ def verdict(comparisons: Sequence[Comparison]) -> list[str]:
     """What the comparisons show, what they do not, and what they could not have shown, in sentences."""
     tested = [c for c in comparisons if c.p_holm is not None]
     shown = [c for c in tested if c.shown]
-    unseen = [c for c in comparisons if c.difference and not c.shown]
+    unseen = [c for c in tested if not c.shown]
     lines = [f"{told(c)}." for c in shown]
-    if tested and unseen:
-        one = {c.reference for c in comparisons}
+    if unseen:
+        one = {c.reference for c in unseen}
         what = f"from {one.pop()}" if len(one) == 1 else "from its reference"
+        names = ", ".join(c.variant for c in unseen)
         if shown:
-            lines.append(f"No difference {what} is shown for {', '.join(c.variant for c in unseen)}.")
+            lines.append(f"No difference {what} is shown for {names}.")
         else:
             lowest = min(c.p_holm for c in tested if c.p_holm is not None)
             over = f" after Holm's correction for {len(tested)} comparisons" if len(tested) > 1 else ""
-            lines.append(
-                f"No difference shown: no variant differs {what} by more than chance{over} (smallest p {lowest:.2g})."
-            )
+            some = f"{names} does not differ" if len(tested) == 1 else f"of {names} none differs"
+            which = "no variant differs" if len(tested) == len(comparisons) else some
+            lines.append(f"No difference shown: {which} {what} by more than chance{over} (smallest p {lowest:.2g}).")
     lines += power(tested)
+    lines += untested(comparisons)
     lines += [
         f"{c.variant} and {c.reference} differ by the same {abs(c.difference.mean):.2f} points with every seed: "
         "without any spread there is no test."
@@ -139,6 +142,24 @@ def verdict(comparisons: Sequence[Comparison]) -> list[str]:
         if c.difference and c.difference.interval and c.difference.p is None
     ]
     return lines
+
+
+def untested(comparisons: Sequence[Comparison]) -> list[str]:
+    """A sentence on what has too few runs for a test, if anything has."""
+    few = [c for c in comparisons if c.difference and c.difference.interval is None]
+    if not few:
+        return []
+    named = ", ".join(f"{c.variant} ({_runs(c)})" for c in few)
+    return [f"Not tested: {named}; a test takes {MIN_FOR_INTERVAL}."]
+
+
+def _runs(comparison: Comparison) -> str:
+    """How many there are to compare."""
+    count = comparison.difference.count if comparison.difference else 0
+    many = "" if count == 1 else "s"
+    if comparison.is_paired:
+        return f"{count} seed{many} in common with {comparison.reference}"
+    return f"{count} run{many}, against {comparison.reference}"
 
 
 def told(comparison: Comparison) -> str:

@@ -11,12 +11,13 @@ from orchestrator import names
 from orchestrator.analysis.comparisons import verdict
 from orchestrator.analysis.results import Results, VariantResult
 from orchestrator.analysis.statistics import MIN_FOR_INTERVAL
+from orchestrator.search.fairness import unequal
 from orchestrator.search.standing import State
 from orchestrator.search.teachers import teaching
 from orchestrator.search.trials import Phase, Record, Status
 from orchestrator.spec.experiment import ExperimentSpec, RunSpec
 from orchestrator.spec.scheme import Mutual
-from orchestrator.spec.variants import variants
+from orchestrator.spec.variants import Variant, variants
 
 MAX_REASONS = 3
 """Different reasons of failures that stand below a comparison."""
@@ -24,6 +25,8 @@ MAX_NOTE = 8000
 """Characters of a run's note that MLflow takes."""
 MAX_NAMES = 3
 """Trials that are named with a reason they share."""
+CHOOSING = ("student.", "data.", "training.precision.")
+"""What decides, with the machine, on the precision."""
 
 Found = Mapping[str, float | None]
 """By key: the validation accuracy in percent of teachers that were found again; None where it is not known."""
@@ -31,21 +34,33 @@ Found = Mapping[str, float | None]
 
 def verdicts(results: Results, found: Found) -> list[str]:
     """What the comparison shows, and what speaks against its worth."""
-    return [*_differences(results), *_weak_teachers(results, found)]
+    return [*_differences(results), *_doubts(results, found)]
 
 
-def notes(results: Results, found: Found, state: State) -> list[str]:
-    """How the figures came about: seeds, teachers, the teacher's mistakes, and failed trials."""
-    return [*_final_runs(results, state), *_teachers(results, found), *_mistakes(results), *failures(results.records)]
+def notes(results: Results, found: Found, state: State, spent: str | None = None) -> list[str]:
+    """How the figures came about: seeds, teachers, the teacher's mistakes, and failed trials.
+
+    `spent` is the field of the limit that has ended the search, where the state is `State.SPENT`.
+    """
+    ended = [f"{spent} was spent before every variant had a result."] if state is State.SPENT else []
+    return [
+        *ended,
+        *_final_runs(results, state),
+        *_teachers(results, found),
+        *_mistakes(results),
+        *failures(results.records),
+    ]
 
 
-def run_note(results: Results, found: Found, state: State, environment: Mapping[str, Any]) -> str:
+def run_note(
+    results: Results, found: Found, state: State, environment: Mapping[str, Any], spent: str | None = None
+) -> str:
     """The comparison, how to repeat it, and how its figures came about, in Markdown for the experiment's own run.
 
-    `environment` is what `environment.describe` gives. What may be long stands last, and is left out where a note
-    gets longer than stores take.
+    `environment` is what `environment.describe` gives, `spent` as in `notes`. What may be long stands last, and is
+    left out where a note gets longer than stores take.
     """
-    told = [line.strip() for line in [*_weak_teachers(results, found), *notes(results, found, state)]]
+    told = [line.strip() for line in [*_doubts(results, found), *notes(results, found, state, spent)]]
     text = f"{results.to_markdown()}\n\n{_how_to_repeat(results, environment)}"
     remarks = "\n\n### How the figures came about\n\n" + "\n".join(f"- {line}" for line in told)
     return text + remarks if told and len(text + remarks) <= MAX_NOTE else text
@@ -103,8 +118,11 @@ def _how_to_repeat(results: Results, environment: Mapping[str, Any]) -> str:
 def _several(ids: list[str]) -> str:
     if len(ids) == 1:
         return f"{ids[0]} failed"
-    more = ", ..." if len(ids) > MAX_NAMES else ""
-    return f"{len(ids)} trials failed ({', '.join(ids[:MAX_NAMES])}{more})"
+    return f"{len(ids)} trials failed ({_named(ids)})"
+
+
+def _named(ids: list[str]) -> str:
+    return ", ".join(ids[:MAX_NAMES]) + (", ..." if len(ids) > MAX_NAMES else "")
 
 
 def _differences(results: Results) -> list[str]:
@@ -115,6 +133,36 @@ def _differences(results: Results) -> list[str]:
         for name in alone
     ]
     return [*verdict(results.comparisons), *lacking]
+
+
+def _doubts(results: Results, found: Found) -> list[str]:
+    """What speaks against the comparison's worth, whatever it shows."""
+    ended = {arm.name: sum(n for status, n in arm.statuses.items() if status.ended) for arm in results.variants}
+    uneven = unequal(ended, "search trials that ended")
+    return [*([uneven] if uneven else []), *mixed_precision(results), *_weak_teachers(results, found)]
+
+
+def mixed_precision(results: Results) -> list[str]:
+    """Where `training.precision: auto` means one thing for some students and another for others like them."""
+    alike: dict[str, dict[str, list[str]]] = {}
+    for name, arm in _arms(results.spec).items():
+        if arm.run.training.precision != "auto" or any(map(_chooses, arm.space)):
+            continue
+        chosen = alike.setdefault(arm.run.model_dump_json(include={"student", "data"}), {})
+        for record in results.records:
+            counts = record.status.has_result or not record.status.ended
+            if record.trial.variant == name and counts and names.PRECISION in record.described:
+                chosen.setdefault(str(record.described[names.PRECISION]), []).append(record.trial.id)
+    return [
+        f"training.precision auto means {' and '.join(f'{p} ({_named(ids)})' for p, ids in chosen.items())}: "
+        "trials of different machines are compared."
+        for chosen in alike.values()
+        if len(chosen) > 1
+    ]
+
+
+def _chooses(path: str) -> bool:
+    return any(f"{path}.".startswith(field) or field.startswith(f"{path}.") for field in CHOOSING)
 
 
 def _weak_teachers(results: Results, found: Found) -> list[str]:
@@ -237,4 +285,8 @@ def _name(key: str, only: bool, is_assistant: bool = False) -> str:
 
 
 def _runs(spec: ExperimentSpec) -> dict[str, RunSpec]:
-    return {arm.name: arm.run for arm in variants(spec)}
+    return {name: arm.run for name, arm in _arms(spec).items()}
+
+
+def _arms(spec: ExperimentSpec) -> dict[str, Variant]:
+    return {arm.name: arm for arm in variants(spec)}

@@ -13,8 +13,10 @@ from orchestrator.analysis import pareto, rows
 from orchestrator.analysis.comparisons import Comparison, compared, corrected, references, verdict
 from orchestrator.analysis.formats import format_changes
 from orchestrator.analysis.statistics import Summary, summarise
+from orchestrator.search.plan import Plan
 from orchestrator.search.population import lineage
 from orchestrator.search.ranking import best_record
+from orchestrator.search.standing import State
 from orchestrator.search.trials import Change, Phase, Record, Status
 from orchestrator.search.winners import outdated, place_of
 from orchestrator.spec.experiment import ExperimentSpec
@@ -146,8 +148,19 @@ class Results:
     @property
     def answered(self) -> bool:
         """Whether every variant has a result that the comparison needs."""
+        return not self._unanswered
+
+    @property
+    def _unanswered(self) -> list[VariantResult]:
         seeds = self.spec.search.final_seeds
-        return all(v.best is not None and (not seeds or v.finals) for v in self.variants)
+        return [v for v in self.variants if v.best is None or (seeds and not v.finals)]
+
+    def outcome(self, plan: Plan, spent: str | None) -> State:
+        """What an experiment is of which nothing is left to run; `spent` is the limit that its search has reached."""
+        cut = (sum(v.statuses.values()) < plan.by_name[v.name].count for v in self._unanswered)
+        if self.answered:
+            return State.COMPLETE
+        return State.SPENT if spent is not None and any(cut) else State.FAILED
 
     def count(self, status: Status) -> int:
         return sum(record.status is status for record in self.records)

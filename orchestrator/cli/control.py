@@ -16,6 +16,7 @@ from orchestrator.cli.remote import ask_there, no_home, pause_there
 from orchestrator.errors import UsageError
 from orchestrator.experiment import Experiment
 from orchestrator.search.standing import State, unstoppable
+from orchestrator.store.home import Home
 from orchestrator.store.requests import Request, Wish
 
 PATIENCE_S = 5.0
@@ -50,7 +51,7 @@ def stop(
         words = [word for id in trial or () for word in ("--trial", id)] + (["--now"] if now else [])
         words += ["--format", format] if format is Format.JSON else []
         return ask_there(address, "stop", name, words, home)
-    experiment = Experiment.load(name, home)
+    experiment = _one(name, home)
     ids = tuple(dict.fromkeys(trial or ()))
     if ids and now:
         raise UsageError("--now ends the whole experiment; a single trial ends with its epoch", hint="leave out one")
@@ -70,7 +71,17 @@ def pause(
     if address is not None:
         no_home("pause", home)
         return pause_there(address, name, format)
-    return _ask(Experiment.load(name, home), Request(Wish.PAUSE), "what runs is saved", format)
+    return _ask(_one(name, home), Request(Wish.PAUSE), "what runs is saved", format)
+
+
+def _one(name: str, home: str | None) -> Experiment:
+    """The experiment that is meant; raises `UsageError` where several of the name run."""
+    running = [folder.id for folder in Home(home).of_name(name) if folder.is_running()]
+    if len(running) > 1:
+        raise UsageError(
+            f"{len(running)} experiments named {name} are running", hint=f"name one of them: {', '.join(running)}"
+        )
+    return Experiment.load(name, home)
 
 
 def _ask(experiment: Experiment, request: Request, told: str, format: Format) -> int:

@@ -12,7 +12,8 @@ from rich.console import Console
 from orchestrator.analysis.notes import reason
 from orchestrator.cli.progress import LOADING, View, clock, value_of
 from orchestrator.search.plan import Plan
-from orchestrator.search.trials import Record
+from orchestrator.search.ranking import best_record
+from orchestrator.search.trials import Phase, Record
 from orchestrator.store.home import Home
 
 HEARTBEAT_S = 10.0
@@ -106,7 +107,7 @@ class JsonView(View):
 
     def on_epoch(self, record: Record) -> None:
         super().on_epoch(record)
-        self.tell("epoch", **self._about(record), metrics=record.metrics)
+        self.tell("epoch", **self._about(record), metrics=record.metrics, **self.speed())
 
     def on_end(self, record: Record) -> None:
         super().on_end(record)
@@ -117,6 +118,7 @@ class JsonView(View):
             reason=record.reason,
             seconds=round(record.seconds, 3),
             metrics=record.metrics,
+            **self._best(record),
         )
 
     def on_interrupt(self) -> None:
@@ -127,6 +129,15 @@ class JsonView(View):
         """Write one line."""
         self.console.file.write(line_of(event, fields))
         self.console.file.flush()
+
+    def _best(self, ended: Record) -> dict[str, Any]:
+        """Of a search trial that has ended: the best of its variant so far."""
+        if self.plan is None or ended.trial.phase is not Phase.SEARCH:
+            return {}
+        search, trial = self.plan.spec.search, ended.trial
+        mine = (r for r in self.records.values() if r.trial.phase is trial.phase and r.trial.variant == trial.variant)
+        best = best_record(mine, search)
+        return {"best": best and best.value(search.first_metric), "best_trial": best and best.trial.id}
 
     def _about(self, record: Record) -> dict[str, Any]:
         trial = record.trial

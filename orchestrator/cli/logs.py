@@ -148,7 +148,7 @@ def _print_trial(experiment: Experiment, id: str, follow: bool) -> None:
         if not follow or record.status.ended or not experiment.folder.is_running():
             break
         time.sleep(LOOK_EVERY_S)
-        experiment = Experiment.load(experiment.id, experiment.home.path)
+        experiment = Experiment.load(experiment.id, str(experiment.home))
     if record.made and record.made[-1].epoch == seen:
         print(_told(record.made[-1], id))
     why = (record.reason or "").removeprefix(f"{record.status} ")

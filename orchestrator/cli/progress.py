@@ -21,6 +21,7 @@ from orchestrator.analysis.notes import reason, stops, teacher_found
 from orchestrator.analysis.results import Results
 from orchestrator.execution.watcher import Watcher
 from orchestrator.search.plan import Plan
+from orchestrator.search.ranking import leading
 from orchestrator.search.trials import Phase, Record, Status
 from orchestrator.search.winners import outdated
 from orchestrator.store.home import Home
@@ -155,15 +156,20 @@ class View(Watcher):
 
     def counts(self) -> str:
         """How many trials ended which way, of how many."""
-        waiting = sum(record.status is Status.PAUSED for record in self._open.values())
+        waiting = sum(record.status is Status.PAUSED for record in self.open)
         parts = [f"{self.ended}/{self.total} trials", f"{len(self.running)} running"]
         parts += [f"{waiting} {Status.PAUSED}"] if waiting else []
         parts += [f"{self._ended[s]} {s}" for s in (Status.FAILED, Status.STOPPED) if self._ended[s]]
         return ", ".join(parts)
 
     @property
+    def open(self) -> list[Record]:
+        """Trials that have not ended; a copy, as a live table is drawn while the driver's thread goes on."""
+        return list(self._open.values())
+
+    @property
     def running(self) -> list[Record]:
-        return [record for record in self._open.values() if record.status is Status.RUNNING]
+        return [record for record in self.open if record.status is Status.RUNNING]
 
     @property
     def ended(self) -> int:
@@ -189,7 +195,7 @@ class View(Watcher):
         pace = self.pace()
         if self.plan is None or pace is None:
             return None
-        begun = sum(record.epochs for record in self._open.values() if record.trial.phase is not Phase.TEACHER)
+        begun = sum(record.epochs for record in self.open if record.trial.phase is not Phase.TEACHER)
         left = max(self.plan.student_epochs - self._epochs_ended - begun + self._epochs_outdated, 0)
         return left * pace if left else None
 
@@ -198,6 +204,11 @@ class View(Watcher):
         pace, left = self.pace(), self.seconds_left()
         rate = "" if not pace else f", {_rounded(60 / pace)}/min" if pace < 60 else f", {_rounded(3600 / pace)}/h"
         return rate + (f", about {clock(left)} left" if left is not None else "")
+
+    def speed(self) -> dict[str, float | None]:
+        """The same as JSON-like data."""
+        pace, left = self.pace(), self.seconds_left()
+        return {"epochs_per_minute": pace and round(60 / pace, 2), "seconds_left": left and round(left, 1)}
 
     def results(self) -> Results | None:
         return Results(self.plan.spec, self.records) if self.plan else None
@@ -244,7 +255,9 @@ class Drawing(View):
 
     def __init__(self, console: Console, home: Home) -> None:
         super().__init__(console, home)
-        self._compared: tuple[int, RenderableType] | None = None
+        self._compared: tuple[tuple[int, int], RenderableType] | None = None
+        self._lacking = False
+        """Whether a variant has no result yet, so that its best changes with each epoch."""
 
     def draw(self) -> RenderableType:
         head = Text(f"{self.now()} ", style="bold")
@@ -257,11 +270,11 @@ class Drawing(View):
         return Group(head, bar, *(Text(line, style="dim") for line in said), self._variants(), self._running())
 
     def _variants(self) -> RenderableType:
-        """What stopped trials, and the comparison so far; made anew when a trial has ended."""
-        ended = self._ended.total()
-        if self._compared is None or self._compared[0] != ended:
-            why = (Text(line, style="dim") for line in stops(self.records.values()))
-            self._compared = ended, Group(*why, self._compare())
+        """What stopped trials, and the comparison so far; made anew when it may have changed."""
+        now = self._ended.total(), self._epochs_seen if self._lacking else 0
+        if self._compared is None or self._compared[0] != now:
+            why = (Text(line, style="dim") for line in stops(list(self.records.values())))
+            self._compared = now, Group(*why, self._compare())
         return self._compared[1]
 
     def _compare(self) -> Table:
@@ -273,15 +286,18 @@ class Drawing(View):
         for column in ("variant", "search", f"best\n{metric}", "test acc1", "best values"):
             # Where there is little room, the values are cut off first.
             table.add_column(column, no_wrap=column != "best values", vertical="top")
-        for variant in results.variants:
-            best = variant.best.metrics.get(metric) if variant.best else None
+        found = results.variants
+        self._lacking = any(variant.best is None for variant in found)
+        for variant in found:
+            best = variant.best or leading((r for r in self.open if r.trial.variant == variant.name), plan.spec.search)
+            value = best and best.value(metric)
             ended = sum(count for status, count in variant.statuses.items() if status.ended)
             table.add_row(
                 escape(variant.name),
                 f"{ended}/{plan.by_name[variant.name].count}",
-                "" if best is None else f"{best:.2f}",
+                "" if value is None else f"{value:.2f}{'' if variant.best else ' so far'}",
                 str(variant.test or ""),
-                Text(format_values(variant.params), no_wrap=True, overflow="ellipsis"),
+                Text(format_values(best.params if best else {}), no_wrap=True, overflow="ellipsis"),
             )
         return table
 

@@ -103,6 +103,7 @@ def summary_of(experiment: Experiment) -> dict[str, Any]:
     return {
         "id": experiment.folder.id,
         "state": str(experiment.state),
+        "spent": experiment.spent,
         "ended": experiment.ended,
         "planned": experiment.plan.total_trials,
     }
@@ -134,7 +135,7 @@ def _row(folder: ExperimentFolder, place: Home) -> dict[str, Any]:
         shown = {**summary_of(experiment), "owner": folder.owner}
     except (OrchestratorError, OSError):
         best = None
-        shown = {"id": folder.id, "state": "unreadable", "ended": None, "planned": None, "owner": None}
+        shown = {"id": folder.id, "state": "unreadable", "spent": None, "ended": None, "planned": None, "owner": None}
     return {
         **shown,
         "name": folder.name,

@@ -110,6 +110,7 @@ class Reached:
         return {
             **{name: content[name] for name in ("id", "metric", "mode", "variants", "comparisons", "verdict")},
             "state": str(experiment.state),
+            "spent": experiment.spent,
             "stopped": experiment.stopped,
             "ended": experiment.ended,
             "planned": experiment.plan.total_trials,

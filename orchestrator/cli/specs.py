@@ -15,10 +15,12 @@ from orchestrator.cli.forecast import measured
 from orchestrator.cli.options import Format, FormatOption, HomeOption, SetOption, SpecArgument
 from orchestrator.cli.tables import NARROW, table_of
 from orchestrator.cli.terminal import screen
-from orchestrator.errors import SpecError
+from orchestrator.errors import SpecError, UsageError
 from orchestrator.machine import this_machine
+from orchestrator.search.fairness import unequal
 from orchestrator.search.halving import brackets_of
 from orchestrator.search.logits import LogitPlan, plan_logits
+from orchestrator.search.packages import require_packages
 from orchestrator.search.plan import Plan, amounts, make_plan
 from orchestrator.search.sizes import ModelSize
 from orchestrator.search.teachers import TeacherRun
@@ -65,20 +67,32 @@ def plan(
     expanded = make_plan(placed.spec).finding(folder.records(), there.has_teacher)
     machine = this_machine()
     logits = plan_logits(expanded, there.room_for_logits(), folder.logit_decisions())
-    console = screen()
+    console, notes = screen(), [*placed.notes, *_remarks(expanded)]
     if format is Format.TABLE:
         console.print(f"[bold]{placed.spec.name}[/] ({folder.id})")
-        for note in placed.notes:
+        for note in notes:
             console.print(note, markup=False)
         _print_plan(expanded, logits, there, console)
     found = measured(expanded, logits, machine, there, folder, measure_seconds) if measure else None
     if format is Format.JSON:
-        told = {"id": folder.id, "notes": list(placed.notes), "teacher_logits": logits.to_dict()}
+        told = {"id": folder.id, "notes": notes, "teacher_logits": logits.to_dict()}
         data = {**expanded.to_dict(machine), **told}
         print(json.dumps(data if found is None else {**data, "forecast": found.to_dict()}, indent=2))
     elif found is not None:
         found.print(console)
     return 0
+
+
+def _remarks(plan: Plan) -> list[str]:
+    """What is lacking to run it, and what is not the same for all variants."""
+    lacking = []
+    if any(arm.points is None for arm in plan.arms):
+        try:
+            require_packages(plan.spec.search)
+        except UsageError as error:
+            lacking = [f"{error.message}: {error.hint}"]
+    uneven = unequal({arm.name: arm.count for arm in plan.arms})
+    return [*lacking, *([uneven] if uneven else [])]
 
 
 def schema() -> int:

@@ -19,6 +19,7 @@ from orchestrator.cli.results import summary_of
 from orchestrator.cli.terminal import screen
 from orchestrator.errors import UsageError
 from orchestrator.experiment import Experiment
+from orchestrator.search.ranking import leading
 from orchestrator.search.standing import State
 from orchestrator.search.trials import Phase, Status
 
@@ -33,17 +34,18 @@ class Outside(Drawing):
 
     def __init__(self, console: Console, experiment: Experiment) -> None:
         super().__init__(console, experiment.home)
-        self._session = experiment.folder.last_session()
+        self._session, self._opened = experiment.folder.session_now(), experiment.folder.mailbox.since()
         self.on_plan(experiment.plan, dict(experiment.records), self._session.at_once if self._session else 1)
         students = [record for record in self.records.values() if record.trial.phase is not Phase.TEACHER]
         self._trained = sum(record.epochs for record in students) - (self._session.epochs if self._session else 0)
-        self.stage = "between two trials" if self.records else "starting"
+        self.stage = "between two trials" if self.records and self._session else "starting"
         self.loading = bool(self.running) and not self.ended and not any(record.metrics for record in self.running)
         for request in self._session.asked if self._session else ():
             self.on_note(f"asked by {request.command}{''.join(f' --trial {id}' for id in request.trials)}")
 
     def elapsed(self) -> float:
-        return time.time() - self._session.started if self._session else 0.0
+        began = self._session.started if self._session else self._opened
+        return time.time() - began if began else 0.0
 
     def pace(self) -> float | None:
         begun = self._session.begun if self._session else None
@@ -55,13 +57,11 @@ class Outside(Drawing):
 
     def to_dict(self) -> dict[str, Any]:
         """What is under way, as JSON-like data."""
-        pace, left = self.pace(), self.seconds_left()
         phases = {record.trial.phase for record in self.running}
         return {
             "stages": [LOADING] if self.loading else [text for phase, text in STAGES.items() if phase in phases],
             "seconds": round(self.elapsed(), 1),
-            "epochs_per_minute": pace and round(60 / pace, 2),
-            "seconds_left": left and round(left, 1),
+            **self.speed(),
             "running": [
                 {
                     "trial": record.trial.id,
@@ -108,7 +108,9 @@ def _print_standing(experiment: Experiment) -> None:
     ended = f"{experiment.ended} of {experiment.plan.total_trials} trials have ended"
     print(f"{experiment.id}: {experiment.state}; {ended}")
     print("  " + ", ".join(f"{count} {name}" for name, count in experiment.counts.items() if count))
-    if experiment.state in (State.FAILED, State.INTERRUPTED):
+    if experiment.state is State.SPENT:
+        print(f"  {experiment.spent} was spent before every variant had a result")
+    if experiment.state in (State.FAILED, State.SPENT, State.INTERRUPTED):
         print("".join(f"  {line}\n" for line in failures(experiment.results().records)), end="")
     elif experiment.state is State.COMPLETE and experiment.ended < experiment.plan.total_trials:
         print("  the others were not run: the budget was spent, or what they needed had failed")
@@ -136,6 +138,7 @@ def _content(experiment: Experiment) -> dict[str, Any]:
                 "planned": experiment.plan.by_name[variant.name].count,
                 "best": variant.best and variant.best.metrics.get(search.first_metric),
                 "best_trial": variant.best and variant.best.trial.id,
+                "so_far": None if variant.best else _leading(experiment, variant.name),
                 "params": variant.params,
                 "test/acc1": variant.test and variant.test.mean,
             }
@@ -146,6 +149,15 @@ def _content(experiment: Experiment) -> dict[str, Any]:
     }
     running = Outside(Console(quiet=True), experiment).to_dict() if experiment.state is State.RUNNING else {}
     return {**found, **running}
+
+
+def _leading(experiment: Experiment, variant: str) -> dict[str, Any] | None:
+    """The best of a variant's trials that have not ended."""
+    search, mine = experiment.spec.search, experiment.records.values()
+    record = leading((record for record in mine if record.trial.variant == variant), search)
+    if record is None:
+        return None
+    return {"value": record.value(search.first_metric), "trial": record.trial.id, "epoch": record.epochs}
 
 
 def _reasons(experiment: Experiment, status: Status) -> dict[str, str | None]:
@@ -171,7 +183,7 @@ def _follow(experiment: Experiment, format: Format) -> Experiment:
                 print(line, flush=True)
             time.sleep(REFRESH_S)
             looked = time.monotonic()
-            experiment = Experiment.load(experiment.id, experiment.home.path)
+            experiment = Experiment.load(experiment.id, str(experiment.home))
             time.sleep(min(3 * (time.monotonic() - looked), 30))
     return experiment
 

@@ -83,7 +83,8 @@ def print_comparison(
     found = experiment.found_teachers
     for line in verdicts(results, found):
         console.print(escape(line))
-    print_remarks([about(comparisons), front.note if front else "", *notes(results, found, experiment.state)], console)
+    remarks = notes(results, found, experiment.state, experiment.spent)
+    print_remarks([about(comparisons), front.note if front else "", *remarks], console)
 
 
 def print_remarks(lines: Iterable[str], console: Console) -> None:

@@ -13,6 +13,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from pydantic import ValidationError
 
 from orchestrator import names
+from orchestrator.analysis.notes import mixed_precision
+from orchestrator.analysis.results import Results
 from orchestrator.execution.briefing import Briefing
 from orchestrator.execution.exploiting import carry_out
 from orchestrator.execution.job import DATA, DESCRIBED, FAILURE, FATAL, INTERRUPTED, LASTING
@@ -69,6 +71,8 @@ class Driver:
         self._started: dict[str, float] = {}
         self.setbacks = Setbacks(agenda.plan, folder)
         self._told_end = False
+        self._precisions: set[str] = set()
+        """Those that students of this session have told."""
         self.briefing = Briefing(agenda, home, folder)
         self.error: Exception | None = None
         """The first thing that went wrong in the driver itself."""
@@ -194,11 +198,20 @@ class Driver:
             record.described = told
             self._tracker.describe(record.trial.id, record.described, data)
             self.watcher.on_describe(record, record.described)
+            self._compare_precision(record)
         epoch = int(result["epoch"])
         metrics = {name: float(value) for name, value in result.items() if names.is_metric(name)}
         record.epochs, record.metrics = epoch, metrics
         self._tracker.log(record.trial.id, {"epoch": epoch, **metrics})
         self.watcher.on_epoch(record)
+
+    def _compare_precision(self, record: Record) -> None:
+        """Tell where the machine has chosen another precision than earlier trials have; once for each."""
+        precision = str(record.described.get(names.PRECISION))
+        if record.trial.phase is not Phase.TEACHER and precision not in self._precisions:
+            self._precisions.add(precision)
+            for line in mixed_precision(Results(self.plan.spec, self.agenda.records)):
+                self.watcher.on_note(line)
 
     @_kept
     def on_end(self, tune_id: str) -> None:

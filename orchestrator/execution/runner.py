@@ -27,8 +27,9 @@ from orchestrator.execution.watcher import Watcher
 from orchestrator.machine import Machine, this_machine
 from orchestrator.search.agenda import Agenda, Sampler
 from orchestrator.search.logits import plan_logits
+from orchestrator.search.packages import require_packages
 from orchestrator.search.plan import Arm, Plan, make_plan
-from orchestrator.search.standing import State, anything_left
+from orchestrator.search.standing import State, what_is_left
 from orchestrator.search.trials import Phase, Record, Status
 from orchestrator.search.warm_start import Told
 from orchestrator.spec.base import expand_environment
@@ -75,6 +76,8 @@ def run_experiment(
     if address is None:
         plan.concurrency(machine)
     home.create()
+    if any(arm.points is None for arm in plan.unfinished(folder.records())):
+        require_packages(spec.search)
     plan_logits(plan, home.room_for_logits())
     fetch_teachers(plan.checkpoints, home, tracking_uri(spec, home)[0])
     with folder.opened(spec, placed.changes, placed.known):
@@ -83,10 +86,12 @@ def run_experiment(
         if folder.shared and folder.shared.told:
             watcher.on_note(folder.shared.told)
         records = folder.records()
-        left = anything_left(plan, records, home.has_teacher, out_of_budget=_clock(spec, folder)())
+        left, spent = what_is_left(plan, records, home.has_teacher, out_of_budget=_clock(spec, folder)())
         if not left and folder.is_tracked(_store(spec, home)):
             watcher.on_stage("every trial has ended before: nothing is left to run")
             return Results(spec, records, id=folder.id)
+        if left and (changed := other_workers(plan, folder)):
+            watcher.on_note(changed)
         told = warm_start(plan, home, folder, tracking_uri(spec, home)[0])
         if told:
             watcher.on_note(in_words(told))
@@ -113,6 +118,7 @@ def run_experiment(
                         for finding in preflight(plan, home, interrupt.check):
                             watcher.on_note(f"{finding.node}: {finding.check}: {finding.found}; {finding.advice}")
                     _run_trials(driver, cluster, interrupt)
+                spent = driver.agenda.spent
             status = Status.STOPPED if driver.stopped else Status.FINISHED
             if spec.tracking.register_models:
                 lost = _register_students(plan, home, folder, tracker, watcher, described)
@@ -121,11 +127,11 @@ def run_experiment(
             raise
         finally:
             results = Results(spec, folder.records(), id=folder.id)
-            state = _state(status, results)
-            note = run_note(results, _found(plan, results, home), state, json.loads(described))
+            state = results.outcome(plan, spent) if status is Status.FINISHED else State.INTERRUPTED
+            note = run_note(results, _found(plan, results, home), state, json.loads(described), spent)
             kept = {"results.json": results.to_json()}
             if status in (Status.FINISHED, Status.STOPPED):
-                kept |= _report(folder, home, state, watcher)
+                kept |= _report(folder, home, state, spent, watcher)
             unwritten = [*tracker.close(status, results.summary_metrics(), note, kept), *lost]
             if unwritten:
                 watcher.on_stage(
@@ -165,13 +171,13 @@ def _driver(
     """What carries the experiment through this session."""
     quiet_settings()
     from orchestrator.execution.driver import Driver
-    from orchestrator.execution.space import make_sampler
+    from orchestrator.execution.space import SearcherSampler
 
     spec = plan.spec
 
     def sampler(arm: Arm, drawn: int) -> Sampler:
         earlier = told[arm.name].trials if arm.name in told else ()
-        return make_sampler(arm, drawn, spec.search, spec.seed, earlier)
+        return SearcherSampler(arm, drawn, spec.search, spec.seed, earlier)
 
     agenda = Agenda(
         plan,
@@ -204,7 +210,7 @@ def _run_trials(driver: Driver, cluster: Machine, interrupt: Interrupt) -> None:
             relive(schedulers[record.trial.variant], record.trial.id, seen)
     described = json.loads(driver.environment)
     started = {"event": "session", "started": time.time(), "epochs": driver.epochs_behind(), "at_once": concurrency}
-    folder.journal.append({**started, "environment": described})
+    folder.journal.append({**started, "workers": spec.resources.num_workers, "environment": described})
     driver.briefing.keep_decisions()
     driver.watcher.on_plan(plan, agenda.records, concurrency)
     storage = folder.path / "ray"
@@ -286,26 +292,35 @@ def _store(spec: ExperimentSpec, home: Home) -> str:
     return digest([uri, spec.tracking.experiment or spec.name, made])
 
 
-def _state(status: Status, results: Results) -> State:
-    """What a session leaves an experiment as, by how the session itself ended."""
-    if status is not Status.FINISHED:
-        return State.INTERRUPTED
-    return State.COMPLETE if results.answered else State.FAILED
-
-
 def _found(plan: Plan, results: Results, home: Home) -> dict[str, float | None]:
     """Validation accuracy of the teachers that were found again, by key."""
     records = {record.trial.id: record for record in results.records}
     return {key: home.teacher_accuracy(key) for key in plan.finding(records, home.has_teacher).found}
 
 
-def _report(folder: ExperimentFolder, home: Home, state: State, watcher: Watcher) -> dict[str, str]:
+def other_workers(plan: Plan, folder: ExperimentFolder) -> str | None:
+    """A remark where results depend on the number of workers, and trials have ended with another one."""
+    now, models = plan.spec.resources.num_workers, ", ".join(plan.batch_norms)
+    others = [_counted(count) for count in folder.worker_counts() if count != now]
+    if not others or not models:
+        return None
+    return (
+        f"resources.num_workers: trials have ended with {' and '.join(others)}, and the others are run with "
+        f"{_counted(now)}: batch norms of {models} see one worker's part of a batch, so that results differ by that"
+    )
+
+
+def _counted(workers: int | list[int]) -> str:
+    return str(workers) if isinstance(workers, int) else f"{workers[0]} to {workers[1]}"
+
+
+def _report(folder: ExperimentFolder, home: Home, state: State, spent: str | None, watcher: Watcher) -> dict[str, str]:
     """The experiment's report as an artifact of its run; where it cannot be written, it is told why."""
     from orchestrator.experiment import Experiment
 
     try:
         # By its folder it still runs, in this process.
-        return {names.REPORT: replace(Experiment.read(folder, home), state=state).report()}
+        return {names.REPORT: replace(Experiment.read(folder, home), state=state, spent=spent).report()}
     except Exception as error:
         # What was trained is to be recorded all the same.
         watcher.on_note(f"MLflow gets no report: {first_line(error)}")

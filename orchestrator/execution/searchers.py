@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from ray.tune.search import Searcher
 from ray.tune.search.sample import Domain as TuneDomain
 
-from orchestrator.errors import UsageError
 from orchestrator.spec.samplers import BOHBSampler, HyperOptSampler, OptunaSampler
 from orchestrator.spec.search import SearchSpec
 
@@ -20,8 +18,8 @@ if TYPE_CHECKING:
 METRIC = "value"
 Value = float | tuple[float, ...]
 """The search's metric, or each of several."""
-Results = Sequence[tuple[Mapping[str, Any], Sequence[tuple[int, Value]]]]
-"""Points, and for each the metric after so many epochs, the last ones last."""
+Known = tuple[Mapping[str, Any], Sequence[tuple[int, Value]]]
+"""A point, and the metric after so many epochs, the last ones last."""
 
 
 def result_of(value: Value) -> dict[str, float]:
@@ -35,42 +33,15 @@ def _several(count: int) -> list[str]:
     return [f"{METRIC}-{number}" for number in range(count)]
 
 
-def require_packages(search: SearchSpec) -> None:
-    """Raise `UsageError`, with the line that installs them, where a sampler's packages are missing."""
-    sampling = search.sampling
-    extra = ""
-    modules: tuple[str, ...] = ()
-    if isinstance(sampling, HyperOptSampler):
-        extra, modules = "hyperopt", ("hyperopt",)
-    elif isinstance(sampling, BOHBSampler):
-        extra, modules = "bohb", ("hpbandster", "ConfigSpace")
-    elif isinstance(sampling, OptunaSampler) and sampling.algorithm == "cmaes":
-        extra, modules = "cmaes", ("cmaes",)
-    missing = [module for module in modules if not _is_installed(module)]
-    if missing:
-        verb = "is" if len(missing) == 1 else "are"
-        raise UsageError(
-            f"search.sampler {search.drawing}: {' and '.join(missing)} {verb} not installed",
-            hint=f"pip install 'distillation-orchestrator[{extra}]', or choose optuna with its algorithm tpe",
-        )
-
-
-def _is_installed(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ValueError:
-        # Set to None in sys.modules, as tests do.
-        return False
-
-
 def make_searcher(
     search: SearchSpec,
     space: dict[str, TuneDomain],
-    results: Results,
+    results: Sequence[Known],
+    begun: Mapping[str, Known],
     seed: int,
 ) -> Searcher:
-    """A searcher that knows all results."""
-    sampling, points = search.sampling, [dict(point) for point, _ in results]
+    """A searcher that knows all results, and expects those of the trials that have `begun`, by their ids."""
+    sampling, points = search.sampling, [dict(point) for point, _ in (*results, *begun.values())]
     known: dict[str, Any] = {"points_to_evaluate": points} if points else {}
     searcher: Searcher
     if isinstance(sampling, HyperOptSampler):
@@ -97,16 +68,33 @@ def make_searcher(
             **known,
         )
     else:
-        searcher, is_told = _optuna_searcher(search, space, results, seed)
-        if is_told:
-            return searcher
+        searcher = _optuna_searcher(search, space, points, seed)
+        if takes_results(search):
+            for point, values in results:
+                searcher.add_evaluated_point(dict(point), values[-1][1])
+            results = ()
     for number, (_, values) in enumerate(results):
         trial_id = f"told-{number}"
         searcher.suggest(trial_id)
         for epochs, value in values:
             observe(searcher, search, trial_id, epochs, value)
         searcher.on_trial_complete(trial_id, result_of(values[-1][1]))
+    for trial_id, (_, values) in begun.items():
+        searcher.suggest(trial_id)
+        for epochs, value in values:
+            observe(searcher, search, trial_id, epochs, value)
     return searcher
+
+
+def takes_results(search: SearchSpec) -> bool:
+    """Whether the searcher can be told the result of a point that it has not drawn; else it is asked for the point.
+
+    Optuna's cannot where it works in generations, and Ray's form of it not for several metrics.
+    """
+    sampling = search.sampling
+    if isinstance(sampling, (HyperOptSampler, BOHBSampler)) or len(search.objectives) > 1:
+        return False
+    return not isinstance(sampling, OptunaSampler) or sampling.algorithm not in ("cmaes", "nsgaii")
 
 
 def observe(searcher: Searcher, search: SearchSpec, trial_id: str, epochs: int, value: Value) -> None:
@@ -116,33 +104,27 @@ def observe(searcher: Searcher, search: SearchSpec, trial_id: str, epochs: int, 
 
 
 def _optuna_searcher(
-    search: SearchSpec, space: dict[str, TuneDomain], results: Results, seed: int
-) -> tuple[Searcher, bool]:
-    """Optuna's searcher, and whether it knows the results; else it is to be asked for their points, in order."""
+    search: SearchSpec, space: dict[str, TuneDomain], points: Sequence[Mapping[str, Any]], seed: int
+) -> Searcher:
+    """Optuna's searcher; where it takes no results, it draws the points first, in order."""
     import optuna
     from ray.tune.search.optuna import OptunaSearch
 
     # It would tell on the screen that it has made a study.
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     distributions = OptunaSearch.convert_search_space(space)
-    points = [dict(point) for point, _ in results]
     sampling = search.sampling if isinstance(search.sampling, OptunaSampler) else OptunaSampler()
     sampler = _optuna_sampler(sampling, seed)
     signs = search.objectives.values()
-    # Ray's searcher takes no values of several metrics for points that it has not drawn.
-    asked = sampling.algorithm in ("cmaes", "nsgaii") or len(signs) > 1
-    known: dict[str, Any] = {}
-    if asked:
+    if not takes_results(search):
         from orchestrator.execution.replay import ReplayingSampler
 
         sampler = ReplayingSampler(sampler, distributions, points)
-    elif points:
-        known = {"points_to_evaluate": points, "evaluated_rewards": [values[-1][1] for _, values in results]}
     metric: Any = METRIC
     mode: Any = search.mode
     if len(signs) > 1:
         metric, mode = _several(len(signs)), ["max" if sign > 0 else "min" for sign in signs]
-    return OptunaSearch(distributions, metric=metric, mode=mode, sampler=sampler, **known), not asked
+    return OptunaSearch(distributions, metric=metric, mode=mode, sampler=sampler)
 
 
 def _optuna_sampler(sampling: OptunaSampler, seed: int) -> BaseSampler:

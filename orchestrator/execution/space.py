@@ -13,7 +13,7 @@ from ray import tune
 from ray.tune.search import Searcher
 from ray.tune.search.sample import Domain as TuneDomain
 
-from orchestrator.execution.searchers import Value, make_searcher, observe, require_packages, result_of
+from orchestrator.execution.searchers import Value, make_searcher, observe, result_of, takes_results
 from orchestrator.search.plan import Arm
 from orchestrator.search.warm_start import Earlier
 from orchestrator.spec.domains import Choice, Domain, LogRandInt, LogUniform, QRandInt, QUniform, RandInt
@@ -74,11 +74,12 @@ class _Result:
 
 
 class SearcherSampler:
-    """A Ray Tune searcher as the sampler of one variant.
+    """A Ray Tune searcher as the sampler of one variant, of which earlier sessions have drawn so many points.
 
     Points are repaired by the variant's constraints after they are drawn; the searcher is told the
-    result under the point it drew. When it is to learn of a point that it did not draw, from an earlier
-    session or experiment or from the spec, it is made anew with all results.
+    result under the point it drew. Where it cannot be told of a point that it did not draw, from an earlier
+    session or experiment or from the spec, it is made anew: with all results, and asked for the points of
+    trials under way, so that it expects theirs.
     """
 
     def __init__(self, arm: Arm, drawn: int, search: SearchSpec, seed: int, earlier: Sequence[Earlier] = ()) -> None:
@@ -90,7 +91,9 @@ class SearcherSampler:
         self._searcher: Searcher | None = None
         self._drawn: dict[str, dict[str, Any]] = {}
         """What was drawn in this session, in the searcher's terms."""
-        self._waiting: set[str] = set()
+        self._open: dict[str, dict[str, Any]] = {}
+        """Points of the trials that have not ended, as far as it is known of them."""
+        self._expected: set[str] = set()
         """Trials of which the searcher expects the result."""
         self._results: dict[str, _Result] = {}
         for number, trial in enumerate(earlier):
@@ -100,40 +103,47 @@ class SearcherSampler:
         with seeded(f"{self._seed}/{self._drawn_before + len(self._drawn)}"):
             if self._searcher is None:
                 self._searcher = self._informed()
-                self._waiting.clear()
+                self._expected = set(self._open)
             drawn = self._searcher.suggest(trial_id)
         if drawn is None or drawn == Searcher.FINISHED:
             return None
-        self._drawn[trial_id] = drawn
-        self._waiting.add(trial_id)
+        self._drawn[trial_id] = self._open[trial_id] = drawn
+        self._expected.add(trial_id)
         space = self._variant.space
         return self._variant.repaired({path: decode(space[path], value) for path, value in drawn.items()})
 
     def observe(self, trial_id: str, params: Mapping[str, Any], epochs: int, value: float) -> None:
-        if self._by_rung and self._learn(trial_id, params, epochs, value):
-            if trial_id not in self._waiting:
+        if self._by_rung and (result := self._learn(trial_id, params, epochs, value)) is not None:
+            self._open[trial_id] = result.point
+            if trial_id not in self._expected:
                 self._searcher = None
             elif self._searcher is not None:
                 observe(self._searcher, self._search, trial_id, epochs, value)
 
     def tell(self, trial_id: str, params: Mapping[str, Any], value: Value | None) -> None:
-        expected = trial_id in self._waiting
+        self._open.pop(trial_id, None)
+        expected = trial_id in self._expected
+        self._expected.discard(trial_id)
         if self._searcher is not None and expected:
-            self._waiting.remove(trial_id)
-            result = None if value is None else result_of(value)
-            self._searcher.on_trial_complete(trial_id, result, error=value is None)
+            told = None if value is None else result_of(value)
+            self._searcher.on_trial_complete(trial_id, told, error=value is None)
         if value is None or self._by_rung:
             return
-        if self._learn(trial_id, params, 0, value) and not expected:
-            self._searcher = None
+        result = self._learn(trial_id, params, 0, value)
+        if result is not None and not expected and self._searcher is not None:
+            if takes_results(self._search):
+                self._searcher.add_evaluated_point(result.point, value)
+            else:
+                self._searcher = None
 
-    def _learn(self, trial_id: str, params: Mapping[str, Any], epochs: int, value: Value) -> bool:
-        """Keep a result; whether it is one that the searcher can be told."""
+    def _learn(self, trial_id: str, params: Mapping[str, Any], epochs: int, value: Value) -> _Result | None:
+        """Keep a result; None for one that the searcher cannot be told."""
         point = self._drawn.get(trial_id) or self._encoded(params)
         if point is None:
-            return False
-        self._results.setdefault(trial_id, _Result(point)).values.append((epochs, value))
-        return True
+            return None
+        result = self._results.setdefault(trial_id, _Result(point))
+        result.values.append((epochs, value))
+        return result
 
     def _encoded(self, params: Mapping[str, Any]) -> dict[str, Any] | None:
         """A point in the searcher's terms; None where a constraint has moved it out of a domain."""
@@ -150,8 +160,11 @@ class SearcherSampler:
         drawn = self._drawn_before + len(self._drawn)
         mixed = hashlib.sha256(f"{self._seed}/{drawn}".encode()).digest()
         space = {path: tune_domain(domain) for path, domain in self._variant.space.items()}
-        results = [(result.point, result.values) for result in self._results.values()]
-        return make_searcher(self._search, space, results, int.from_bytes(mixed[:4], "big") % 2**31)
+        results = [(result.point, result.values) for id, result in self._results.items() if id not in self._open]
+        begun = {
+            id: (point, self._results[id].values if id in self._results else []) for id, point in self._open.items()
+        }
+        return make_searcher(self._search, space, results, begun, int.from_bytes(mixed[:4], "big") % 2**31)
 
 
 @contextmanager
@@ -163,11 +176,3 @@ def seeded(text: str) -> Iterator[None]:
         yield
     finally:
         np.random.set_state(state)
-
-
-def make_sampler(
-    arm: Arm, drawn: int, search: SearchSpec, seed: int, earlier: Sequence[Earlier] = ()
-) -> SearcherSampler:
-    """The spec's sampler for one variant, of which earlier sessions have drawn so many points."""
-    require_packages(search)
-    return SearcherSampler(arm, drawn, search, seed, earlier)

@@ -7,6 +7,7 @@ records of earlier sessions it goes on where they ended.
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -61,9 +62,10 @@ MakeSampler = Callable[[Arm, int], Sampler]
 class Agenda:
     """Orders an experiment's trials.
 
-    Teachers come first, and a variant waits for its own alone. Search trials then alternate between
-    the variants, so that a search that is cut short is still fair. When a variant's search has
-    ended, its best configuration is run on the final seeds.
+    Teachers come first, and a variant waits for its own alone. The variants that have theirs take turns, and those
+    that come later catch up first. Where a budget may end the search, none gets more than a trial ahead of one that
+    still waits for its teacher, so that a search that it ends is fair. When a variant's search has ended, its best
+    configuration is run on the final seeds.
 
     `records` is the truth; the counts beside it follow each change, so that `next` costs the same
     however many trials there are.
@@ -94,6 +96,8 @@ class Agenda:
         self._begun: Counter[tuple[Phase, str]] = Counter()
         """Trials that were ever handed out, by phase and variant."""
         self._ended: Counter[tuple[Phase, str]] = Counter()
+        self._free: Counter[str] = Counter()
+        """By variant: below this number, every search trial was handed out."""
         self._finals: dict[str, list[Trial]] = {arm.name: [] for arm in plan.arms}
         """Final runs that were ever handed out, by variant; those of earlier winners too."""
         self._failures = 0
@@ -109,7 +113,8 @@ class Agenda:
         for arm in plan.arms:
             past = self._search_of(arm.name)
             if arm.points is not None:
-                self._samplers[arm.name] = PlannedSampler(itertools.islice(arm.points, len(past), None))
+                left = [point for n, point in enumerate(arm.points) if plan.search_id(arm, n) not in self.records]
+                self._samplers[arm.name] = PlannedSampler(left)
                 continue
             self._samplers[arm.name] = make_sampler(arm, len(past))
             for record in past:
@@ -243,14 +248,39 @@ class Agenda:
     def _search(self) -> Trial | None:
         if self.budget_spent:
             return None
+        most = self._most_begun()
         for arm in sorted(self.plan.arms, key=lambda arm: self._begun[Phase.SEARCH, arm.name]):
-            index = self._begun[Phase.SEARCH, arm.name]
-            if index >= arm.count or not self._has_teacher(arm):
+            begun = self._begun[Phase.SEARCH, arm.name]
+            if begun >= arm.count or begun > most or not self._has_teacher(arm):
                 continue
+            index = self._free_index(arm)
             params = self._params(arm, index)
             if params is not None:
                 return self.plan.search_trial(arm, index, params)
         return None
+
+    def _most_begun(self) -> float:
+        """With how many trials begun a variant may begin another one, while others wait for their teachers."""
+        if not self.plan.spec.budget.may_end_search or self._ready.issuperset(self.plan.teachers):
+            return math.inf
+        failed = {r.trial.variant for r in self.records.values() if r.trial.phase is Phase.TEACHER and r.status.ended}
+        return min(
+            (
+                self._begun[Phase.SEARCH, arm.name]
+                for arm in self.plan.arms
+                if self._begun[Phase.SEARCH, arm.name] < arm.count
+                and (wanting := self.plan.teachers_wanting([arm], self._ready.__contains__))
+                # One that has failed does not come, and is not waited for.
+                and not failed.intersection(wanting)
+            ),
+            default=math.inf,
+        )
+
+    def _free_index(self, arm: Arm) -> int:
+        """The lowest number that no search trial of the arm has; a mended journal may lack some in the middle."""
+        while self.plan.search_id(arm, self._free[arm.name]) in self.records:
+            self._free[arm.name] += 1
+        return self._free[arm.name]
 
     def _params(self, arm: Arm, index: int) -> Mapping[str, Any] | None:
         """Values of the arm's next trial: a point that is to be tried first, else what its sampler draws."""

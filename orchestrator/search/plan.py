@@ -236,8 +236,11 @@ class Plan:
     @property
     def uneven(self) -> list[str]:
         """Models whose batch norms see one worker's part of a batch, so that their results depend on the workers."""
-        if self.spec.resources.workers[1] == 1:
-            return []
+        return [] if self.spec.resources.workers[1] == 1 else self.batch_norms
+
+    @property
+    def batch_norms(self) -> list[str]:
+        """Models that have norms over a batch."""
         networks = [teacher.network for key, teacher in self.teachers.items() if key not in self.found]
         networks += [arm.variant.run.student for arm in self.arms]
         return list(dict.fromkeys(network.model for network in networks if network and network.norm == "batch"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from orchestrator.search.trials import Record, Status
+from orchestrator.search.trials import Phase, Record, Status
 from orchestrator.spec.search import SearchSpec
 
 
@@ -19,6 +19,19 @@ def best_record(records: Iterable[Record], search: SearchSpec) -> Record | None:
     """The best of the trials that have a result, by the first metric; complete ones go before stopped ones."""
     gains = _gains(records, search)
     return max(gains, key=lambda pair: pair[1], default=(None,))[0]
+
+
+def leading(records: Iterable[Record], search: SearchSpec) -> Record | None:
+    """The best of the search trials that have not ended, by the first metric as it is now."""
+    sign = search.objectives[search.first_metric]
+    known = [
+        (sign * value, record)
+        for record in records
+        if record.trial.phase is Phase.SEARCH
+        and not record.status.ended
+        and (value := record.value(search.first_metric)) is not None
+    ]
+    return max(known, key=lambda pair: pair[0], default=(0.0, None))[1]
 
 
 def best_first(records: Iterable[Record], search: SearchSpec, count: int) -> list[Record]:

@@ -19,12 +19,21 @@ class State(StrEnum):
     COMPLETE = "complete"
     FAILED = "ended with failures"
     """Nothing is left to run, and some variant has no result."""
+    SPENT = "budget spent"
+    """The same, where the budget has cut the variant's search short."""
 
 
 def anything_left(
     plan: Plan, records: Mapping[str, Record], stored: Callable[[str], bool], *, out_of_budget: bool = False
 ) -> bool:
-    """Whether a next session would run a trial that can work.
+    """Whether a next session would run a trial that can work; see `what_is_left`."""
+    return what_is_left(plan, records, stored, out_of_budget=out_of_budget)[0]
+
+
+def what_is_left(
+    plan: Plan, records: Mapping[str, Record], stored: Callable[[str], bool], *, out_of_budget: bool = False
+) -> tuple[bool, str | None]:
+    """Whether a next session would run a trial that can work, and the field of the limit that ends the search, if any.
 
     `stored` tells whether a teacher's weights exist, `out_of_budget` that the spec's time is spent. What needs
     a teacher whose training failed cannot work, though a next session tries that again; where its process died,
@@ -34,11 +43,12 @@ def anything_left(
     failed = {record.trial.variant for record in teachers if record.status is Status.FAILED and not record.died}
     blocked = {arm.name for arm in plan.arms if failed.intersection(plan.teachers_wanting([arm], stored))}
     agenda = Agenda(plan, lambda arm, drawn: Anything(), records, plan.teachers, lambda: out_of_budget)
-    return (
+    left = (
         not records
         or bool(agenda.out or agenda.exploits or agenda.outdated)
         or any(trial.variant not in blocked for trial in iter(agenda.next, None))
     )
+    return left, agenda.spent
 
 
 def unstoppable(trial: str, records: Mapping[str, Record]) -> str | None:

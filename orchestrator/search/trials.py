@@ -144,7 +144,10 @@ def taken_back(ids: Iterable[str]) -> dict[str, Any]:
 
 
 def replay(events: Iterable[Mapping[str, Any]]) -> dict[str, Record]:
-    """The records that a journal's events add up to, in the order of their creation."""
+    """The records that a journal's events add up to, in the order of their creation.
+
+    Events of trials whose creation it does not tell count for nothing: they are run again.
+    """
     records: dict[str, Record] = {}
     for event in events:
         if event["event"] == "created":
@@ -152,13 +155,13 @@ def replay(events: Iterable[Mapping[str, Any]]) -> dict[str, Record]:
             changes = tuple(Change(**change) for change in content.get("changes", ()))
             trial = Trial(**{**content, "phase": Phase(content["phase"]), "changes": changes})
             records.setdefault(trial.id, Record(trial))
-        elif event["event"] == "changed":
+        elif event["event"] == "changed" and event["id"] in records:
             record = records[event["id"]]
             record.changes += (Change(event["epoch"], event["params"], event["source"]),)
         elif event["event"] == "resumed" and event["id"] in records:
             records[event["id"]] = replace(records[event["id"]], status=Status.RUNNING, reason=None, died=False)
         elif event["event"] == "taken back":
-            for id in event["ids"]:
+            for id in records.keys() & event["ids"]:
                 records[id] = replace(records[id], status=Status.INTERRUPTED)
         elif event["event"] == "ended" and event["id"] in records:
             # A trial that ended without a beginning was interrupted before anything of it was written.

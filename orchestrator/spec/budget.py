@@ -41,3 +41,8 @@ class BudgetSpec(Section):
         "finish", description="Whether search trials that run then go on to their end, or stop after their epoch."
     )
     failures: FailuresSpec = Field(FailuresSpec(), description="What becomes of trials that fail.")
+
+    @property
+    def may_end_search(self) -> bool:
+        """Whether there is a limit that can end the search before every trial has begun."""
+        return (self.time_s, self.student_epochs, self.max_failures) != (None, None, None)

@@ -15,7 +15,7 @@ from typing import Any
 
 from orchestrator.errors import CheckpointError, UsageError
 from orchestrator.search.extension import Change, recorded, replayed
-from orchestrator.search.trials import Record, Status, replay
+from orchestrator.search.trials import Phase, Record, Status, replay
 from orchestrator.spec.experiment import ExperimentSpec
 from orchestrator.spec.loading import load_spec, to_yaml
 from orchestrator.store.files import write_atomically
@@ -146,6 +146,20 @@ class ExperimentFolder:
         """What each session that ran trials was run with, by `environment.describe`; older journals lack it."""
         return [event["environment"] for event in self.journal.read() if "environment" in event]
 
+    def worker_counts(self) -> list[int | list[int]]:
+        """Each `resources.num_workers` that students which have ended ran with; older journals do not tell."""
+        events, now = self.journal.read(), None
+        students = {
+            e["trial"]["id"] for e in events if e["event"] == "created" and e["trial"]["phase"] != Phase.TEACHER
+        }
+        found: list[int | list[int]] = []
+        for event in events:
+            if event["event"] == "session":
+                now = event.get("workers")
+            elif event["event"] == "ended" and event["id"] in students and Status(event["status"]).has_result:
+                found += [now] if now is not None and now not in found else []
+        return found
+
     @property
     def owner(self) -> str | None:
         """Who ran it first, by `environment.owner`; older journals lack it."""
@@ -176,6 +190,14 @@ class ExperimentFolder:
             elif found and event["event"] == "asked":
                 found = replace(found, asked=(*found.asked, Request.from_dict(event)))
         return found
+
+    def session_now(self) -> Session | None:
+        """The session of the driver that has it on this machine; None until its first trial can begin.
+
+        Where none has it here, the latest one.
+        """
+        session, opened = self.last_session(), self.mailbox.since()
+        return None if session and opened and session.started < opened else session
 
     def was_stopped(self) -> bool:
         """Whether `orchestrator stop` has ended the last session."""

@@ -153,11 +153,10 @@ class Home:
         return [ExperimentFolder(path, self.remote) for path in found]
 
     def find(self, name: str) -> ExperimentFolder:
-        """The experiment of this name or id; of several with one name, the one that ran last."""
+        """The experiment of this name or id; of several with one name, one that runs, else the one that ran last."""
         experiments = self.experiments()
-        for folder in experiments:
-            if name in (folder.id, folder.name):
-                return folder
+        if named := [folder for folder in experiments if name in (folder.id, folder.name)]:
+            return next((folder for folder in named if len(named) > 1 and folder.is_running()), named[0])
         known = [folder.id for folder in experiments]
         close = nearest(name, known)
         raise UsageError(

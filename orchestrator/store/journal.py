@@ -38,7 +38,9 @@ class Journal:
             except ValueError:
                 raise CheckpointError(
                     f"{self.path}, line {number}: damaged",
-                    hint="delete that line, or start over with --fresh",
+                    hint="start over with --fresh"
+                    if number == 1
+                    else "delete that line: what it alone told of is done again; or start over with --fresh",
                 ) from None
         if events and events[0].get("version") != VERSION:
             raise CheckpointError(

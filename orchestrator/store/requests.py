@@ -9,7 +9,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -53,8 +53,8 @@ class Request:
 class Mailbox:
     """The requests to one experiment's driver, below `path`.
 
-    Each session has a folder of its own, named by chance: what was asked of one that has ended, or was killed, can
-    never reach another.
+    Each session has a folder of its own, named by the time and by chance: what was asked of one that has ended, or was
+    killed, can never reach another.
     """
 
     def __init__(self, path: Path) -> None:
@@ -66,13 +66,20 @@ class Mailbox:
     def opened(self) -> Iterator[None]:
         """Take requests meanwhile; those that an earlier session has left are removed."""
         shutil.rmtree(self._path, ignore_errors=True)
-        self._session = self._path / uuid.uuid4().hex[:12]
+        self._session = self._path / f"{time.time():.3f}-{uuid.uuid4().hex[:12]}"
         self._session.mkdir(parents=True)
         try:
             yield
         finally:
             shutil.rmtree(self._path, ignore_errors=True)
             self._session = None
+
+    def since(self) -> float | None:
+        """When the session that takes requests here was opened, in seconds since 1970; None where none does."""
+        for session in self._path.glob("*/"):
+            with suppress(ValueError):
+                return float(session.name.partition("-")[0])
+        return None
 
     def take(self) -> list[Request]:
         """The requests that have come since, the oldest first; each is given once."""

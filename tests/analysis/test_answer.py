@@ -33,6 +33,13 @@ def test_more_than_two_differences_are_told_by_their_sizes() -> None:
     assert sure.startswith("Intervals are 95% over 3 seeds, p-values corrected for 3 comparisons;")
 
 
+def test_what_has_too_few_seeds_is_said_not_to_be_tested() -> None:
+    found, sure = answer(results(*finals({**FAR, "dtd": FAR["dtd"][:2]})), State.COMPLETE)
+    assert found.startswith("alone is worse than kd by 39.97 points")
+    assert sure.startswith("Intervals are 95% over 3 seeds;")
+    assert sure.endswith("Not tested: dtd (2 seeds in common with kd); a test takes 3.")
+
+
 def test_two_seeds_are_no_test() -> None:
     two = {name: values[:2] for name, values in NEAR.items()}
     found, sure = answer(results(*finals(two)), State.COMPLETE)

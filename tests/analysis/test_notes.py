@@ -88,7 +88,8 @@ def test_another_reference_may_be_asked_for() -> None:
 
 def test_only_the_variants_that_have_the_seeds_are_tested() -> None:
     text = said(results(*finals({**NEAR, "dtd": [99.0]})))
-    assert "no variant differs from kd by more than chance (smallest p " in text
+    assert "No difference shown: alone does not differ from kd by more than chance (smallest p " in text
+    assert "Not tested: dtd (1 seed in common with kd); a test takes 3." in text
     assert "Holm" not in text
 
 
@@ -113,7 +114,31 @@ def test_equal_differences_are_no_proof() -> None:
 
 @pytest.mark.parametrize("tests", [{}, {"kd": NEAR["kd"]}, {"kd": [1.0, 2.0], "dtd": [3.0, 4.0]}])
 def test_without_three_seeds_of_two_nothing_is_said_of_differences(tests: dict[str, list[float]]) -> None:
-    assert "difference" not in said(results(*finals(tests)))
+    text = said(results(*finals(tests)))
+    assert "difference" not in text
+    assert ("Not tested: dtd (2 seeds in common with kd); a test takes 3." in text) == ("dtd" in tests)
+
+
+def test_variants_with_more_trials_than_others_are_named() -> None:
+    trials = [record(f"kd-{n}", "kd", val_acc1=80.0) for n in range(3)]
+    even = [record(f"{name}-{n}", name, val_acc1=80.0) for name in ("alone", "dtd") for n in range(2)]
+    assert "search trials" not in said(results(*trials, *even))
+    more = [record("kd-3", "kd", status=Status.FAILED), record("dtd-2", "dtd", status=Status.RUNNING)]
+    told = "Variants differ in search trials that ended: 4 of kd; 2 of alone, dtd."
+    found = results(*trials, *even, *more)
+    assert told in said(found)
+    assert told in run_note(found, {}, State.COMPLETE, {"python": "3.11"})
+
+
+def test_a_precision_that_machines_chose_otherwise_is_told_where_nothing_else_explains_it() -> None:
+    trials = [record(f"{name}-{n}", name, val_acc1=80.0) for name in ("alone", "kd", "dtd") for n in range(2)]
+    for trial in trials:
+        trial.described = {"precision": "bf16" if trial.trial.variant == "dtd" else "float32"}
+    told = "auto means float32 (alone-0, alone-1, kd-0, ...) and bf16 (dtd-0, dtd-1)"
+    assert told in said(results(*trials))
+    assert "auto means" not in said(results(*trials, training__precision="float32"))
+    other = {"search.variants": {**SPEC["search"]["variants"], "dtd": {"set": {"student.model": "resnet20"}}}}
+    assert "auto means" not in said(Results(load_spec(SPEC, other), {t.trial.id: t for t in trials}))
 
 
 # Seeds

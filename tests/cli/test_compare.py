@@ -47,7 +47,7 @@ def test_experiments_stand_beside_each_other(run: Any) -> None:
     assert "tiny/alone" in out
     assert "wide is" not in out
     assert "wide/kd is better than tiny/kd by 6.00 points" in out
-    assert "No difference from its reference is shown for wide/alone." in out
+    assert "No difference from tiny/alone is shown for wide/alone." in out
     assert [line.split() for line in out.splitlines() if line.startswith("student.width")] == [
         ["student.width", "1", "2"]
     ]

@@ -88,6 +88,20 @@ def test_a_trial_that_cannot_end_is_refused_with_the_reason(run: Any, home: Home
     assert f"{name} {why}" in out
 
 
+@pytest.mark.parametrize("command", ["stop", "pause"])
+def test_of_several_that_run_one_has_to_be_named(run: Any, home: Home, command: str) -> None:
+    other = plan_of(training__epochs=7)
+    later = write(home, other, [])
+    with Taking(home) as driver, later.opened(other.spec):
+        code, out = run(command, "tiny")
+        assert (code, driver.taken) == (2, [])
+        assert "2 experiments named tiny are running" in out
+        assert driver.folder.id in out
+        assert later.id in out
+        assert run(command, driver.folder.id)[0] == 0
+        assert len(driver.taken) == 1
+
+
 def test_now_goes_with_the_whole_experiment_alone(run: Any, home: Home) -> None:
     with Taking(home) as driver:
         code, out = run("stop", "tiny", "--trial", "kd-001", "--now")

@@ -187,6 +187,33 @@ def test_a_spent_time_budget_ends_the_search(run: Any, home: Home) -> None:
     assert "the others were not run: the budget was spent" in run("status")[1]
 
 
+def test_a_budget_that_leaves_a_variant_without_a_result_is_named(run: Any, home: Home) -> None:
+    plan = plan_of(budget__time_s=60)
+    alone = [record for record in whole(plan) if record.trial.variant == "alone"]
+    folder = write(home, plan, [teacher(plan, val_acc1=99.0), *alone])
+    folder.journal.append({"event": "session", "started": time.time() - 100})
+    folder.journal.append({"event": "other"})
+    found = status_of(run)
+    assert (found["state"], found["spent"]) == ("budget spent", "budget.time_s")
+    out = run("status")[1]
+    assert f"{folder.id}: budget spent; 6 of 11" in out
+    assert "budget.time_s was spent before every variant had a result" in out
+    assert "raise budget.time_s, and run it again: orchestrator run" in out
+    assert "--fresh" not in out
+    assert "budget.time_s was spent before every variant had a result." in run("results")[1]
+    assert "budget.time_s was spent before every variant had a result." in Experiment.load(home=home.path).report("md")
+
+
+def test_a_variant_whose_trials_have_all_failed_is_not_the_budgets_fault(run: Any, home: Home) -> None:
+    plan = plan_of(budget__time_s=60)
+    records = [r for r in whole(plan) if r.trial.variant == "alone"]
+    records += [failed(search(plan, "kd", n), "the loss is NaN") for n in range(2)]
+    folder = write(home, plan, [teacher(plan, val_acc1=99.0), *records])
+    folder.journal.append({"event": "session", "started": time.time() - 100})
+    folder.journal.append({"event": "other"})
+    assert status_of(run)["state"] == "ended with failures"
+
+
 def test_an_experiment_that_was_set_aside_cannot_be_continued(run: Any, home: Home) -> None:
     plan = plan_of()
     folder = write(home, plan, [teacher(plan, Status.INTERRUPTED)])

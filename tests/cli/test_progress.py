@@ -219,6 +219,34 @@ def test_final_runs_of_an_earlier_best_leave_the_time_that_those_of_the_new_one_
     assert plain.seconds_left() == 3 * 5 * 2.0
 
 
+class Interfering(Record):
+    """A record; when it is looked at, another trial begins, as it may while the live table is drawn."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "status" and (begin := type(self).begin) is not None:
+            begin()
+        return super().__getattribute__(name)
+
+    begin: Any = None
+
+
+def test_trials_may_begin_while_the_table_is_drawn(home: Home) -> None:
+    plan, view = plan_of(search__num_samples=50), live(home)
+    view.on_plan(plan, {}, 2)
+    others = iter([search(plan, name, n) for n in range(1, 50) for name in ("kd", "alone")])
+    for name in ("kd", "alone"):
+        record = running(search(plan, name, 0))
+        view.on_start(Interfering(record.trial, Status.RUNNING, {"val/acc1": 5.0}, epochs=1))
+    Interfering.begin = staticmethod(lambda: view.on_start(running(next(others))))
+    try:
+        text = drawn(view)
+        view.seconds_left()
+    finally:
+        Interfering.begin = None
+    assert "5.00 so far" in text
+    assert len(view.records) > 4
+
+
 def test_of_very_many_running_trials_the_first_are_shown(home: Home) -> None:
     plan = plan_of(search__num_samples=ROWS)
     view = live(home)
@@ -267,7 +295,14 @@ def test_every_event_is_a_line_of_json(home: Home) -> None:
             "final_seeds": 3,
         },
         {"event": "start", **about, "epoch": 0, "seed": 0, "params": dict(record.trial.params)},
-        {"event": "epoch", **about, "epoch": 1, "metrics": {"val/acc1": 12.5}},
+        {
+            "event": "epoch",
+            **about,
+            "epoch": 1,
+            "metrics": {"val/acc1": 12.5},
+            "epochs_per_minute": None,
+            "seconds_left": None,
+        },
         {
             "event": "end",
             **about,
@@ -276,8 +311,13 @@ def test_every_event_is_a_line_of_json(home: Home) -> None:
             "reason": "kd-000: the loss is NaN",
             "seconds": 2.0,
             "metrics": {"val/acc1": 12.5},
+            "best": None,
+            "best_trial": None,
         },
     ]
+    for number in (0, 1):
+        view.on_end(search(plan, "alone", number, val_acc1=60.0 - number))
+    assert [(line["best"], line["best_trial"]) for line in told(view)[-2:]] == [(60.0, "alone-000")] * 2
 
 
 def test_the_pace_is_told_in_epochs_of_a_minute_or_an_hour(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -185,6 +185,27 @@ def test_plan_as_json_and_as_a_table(run, spec: Path) -> None:
         assert text in out
 
 
+def test_plan_says_what_is_uneven_and_what_is_not_installed(tmp_path: Path, run, monkeypatch) -> None:
+    path, start = tmp_path / "grid.yaml", SPEC.partition("search:")[0]
+    flsw = {"distillation.temperature": {"method": "flsw"}}
+    arms = {
+        "kd": {},
+        "dtd": {"set": flsw, "space": {"distillation.temperature.max": {"type": "choice", "values": [6, 8, 10, 12]}}},
+        "fixed": {"set": {"training.optimizer.lr": 0.1}},
+    }
+    search = {"sampler": "grid", "space": {"training.optimizer.lr": {"type": "choice", "values": [0.1, 0.2, 0.3]}}}
+    path.write_text(f"{start}search: {json.dumps({**search, 'variants': arms})}")
+    told = "Variants differ in search trials: 12 of dtd; 3 of kd; 1 of fixed."
+    assert told in run("plan", path)[1]
+    assert told in json.loads(run("plan", path, "--format", "json")[1])["notes"][-1]
+    monkeypatch.setitem(sys.modules, "hyperopt", None)
+    lr = {"training.optimizer.lr": {"type": "uniform", "low": 0.1, "high": 0.2}}
+    path.write_text(f"{start}search: {json.dumps({'sampler': 'hyperopt', 'space': lr})}")
+    out = run("plan", path)[1]
+    assert "hyperopt is not installed: pip install" in out
+    assert "Variants differ" not in out
+
+
 def test_plan_tells_the_size_of_each_network(run, spec: Path) -> None:
     changes = ("--set", "data.dataset=fashion-mnist", "--set", "student.width=0.25", "--set", "student.stem_stride=2")
     code, out, _ = run("plan", spec, *changes)

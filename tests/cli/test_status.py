@@ -6,12 +6,15 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from experiments_on_disk import failed, plan_of, search, teacher, write
 
-from orchestrator.cli import logs, status
+from orchestrator.cli import logs, main, status
 from orchestrator.search.trials import Change, Status, changed, ended
 from orchestrator.store.folder import ExperimentFolder
 from orchestrator.store.home import Home
@@ -34,6 +37,8 @@ def running(home: Home) -> Iterator[ExperimentFolder]:
     folder = write(home, plan, records)
     now = time.time()
     with folder.opened(plan.spec):
+        (session,) = (folder.path / "requests").iterdir()
+        session.rename(session.with_name(f"{now - 61}-x"))
         folder.journal.append({"event": "session", "started": now - 60, "epochs": 8, "at_once": 2})
         folder.journal.append({"event": "resumed", "id": "alone-001"})
         folder.journal.append({"event": "created", "trial": {**_plain(search(plan, "alone", 0))}})
@@ -101,6 +106,27 @@ def test_what_was_asked_is_shown(run: Any, running: ExperimentFolder) -> None:
     assert "asked by `orchestrator stop` --trial alone-000" in run("status")[1]
 
 
+def test_until_a_resumed_session_begins_nothing_of_the_earlier_one_is_shown(
+    run: Any, home: Home, running: ExperimentFolder
+) -> None:
+    running.journal.append({"event": "asked", "wish": "stop", "trials": ["alone-000"], "now": False})
+    (session,) = (running.path / "requests").iterdir()
+    session.rename(session.with_name(f"{time.time() - 5}-x"))
+    found = json.loads(run("status", "--format", "json")[1])
+    assert (found["state"], found["running"], found["trials"]["interrupted"]) == ("running", [], 2)
+    assert found["seconds"] == pytest.approx(5, abs=4)
+    assert found["epochs_per_minute"] is None
+    assert "asked by" not in run("status")[1]
+
+
+def test_the_best_of_open_trials_stands_for_a_variant_without_a_result(run: Any, running: ExperimentFolder) -> None:
+    (line,) = (line for line in run("status")[1].splitlines() if line.startswith("alone "))
+    assert line.split()[:4] == ["alone", "0/3", "40.00", "so"]
+    kd, alone = reversed(json.loads(run("status", "--format", "json")[1])["variants"])
+    assert (alone["best"], alone["so_far"]) == (None, {"value": 40.0, "trial": "alone-000", "epoch": 4})
+    assert (kd["best"], kd["so_far"]) == (55.0, None)
+
+
 def test_following_ends_with_the_experiment(run: Any, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(status, "REFRESH_S", 0.05)
     plan = plan_of()
@@ -124,6 +150,34 @@ def test_following_ends_with_the_experiment(run: Any, home: Home, monkeypatch: p
     assert ["1/11" in line for line in lines] == [True] + [False] * (len(lines) - 1)
     assert "2/11 trials, 0 running" in lines[-1]
     assert f"{folder.id}: not running; 2 of 11 trials have ended" in out
+
+
+@pytest.mark.parametrize("words", [["status"], ["logs", "--trial", "kd-000"]])
+def test_a_driver_on_another_machine_is_followed_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    uri, plan = f"file://{tmp_path / 'there'}", plan_of()
+    monkeypatch.setenv("ORCHESTRATOR_CACHE", str(tmp_path / "one"))
+    folder = write(Home(uri), plan, [teacher(plan, val_acc1=9.0), search(plan, "kd", 0, Status.RUNNING)])
+    monkeypatch.setenv("ORCHESTRATOR_CACHE", str(tmp_path / "two"))
+    looks = 0
+    with ExitStack() as driver:
+        driver.enter_context(folder.opened(plan.spec))
+
+        def sleep(_: float) -> None:
+            nonlocal looks
+            looks += 1
+            if looks == 3:
+                folder.journal.append(ended(search(plan, "kd", 0, val_acc1=50.0)))
+                driver.close()
+
+        clock = SimpleNamespace(time=time.time, monotonic=time.monotonic, sleep=sleep)
+        monkeypatch.setattr({"status": status, "logs": logs}[words[0]], "time", clock)
+        with pytest.raises(SystemExit):
+            main([*words, "--follow", "--home", uri])
+    out = capsys.readouterr().out
+    assert looks >= 3
+    assert ("not running; 2 of 11 trials have ended" if words == ["status"] else "finished") in out
 
 
 def test_a_stopped_experiment_says_so_and_how_to_go_on(run: Any, home: Home) -> None:

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from orchestrator import load_spec
+from orchestrator import load_spec, names
 from orchestrator.errors import OrchestratorError
 from orchestrator.execution.driver import Driver
 from orchestrator.execution.job import DESCRIBED, FAILURE, FATAL
+from orchestrator.execution.runner import other_workers
 from orchestrator.execution.watcher import Watcher
 from orchestrator.search.agenda import Agenda, PlannedSampler
 from orchestrator.search.plan import make_plan
@@ -122,6 +123,32 @@ def test_sizes_become_parameters_of_the_run(driver: Driver) -> None:
     tracker = driver._tracker
     assert isinstance(tracker, MemoryTracker)
     assert tracker.runs["alone-000"].info.params["student.parameters"] == 7
+
+
+def test_a_precision_that_earlier_trials_did_not_have_is_told_once(driver: Driver) -> None:
+    told: list[str] = []
+    driver.watcher.on_note = told.append
+    for tune_id, precision in (("a", "bf16"), ("b", "float32")):
+        start(driver, tune_id)
+        for number in (1, 2):
+            driver.on_result(tune_id, epoch(number, **{DESCRIBED: {names.PRECISION: precision}}))
+        driver.on_end(tune_id)
+    (line,) = told
+    assert line.startswith("training.precision auto means bf16 (alone-000) and float32 (alone-final-1)")
+
+
+def test_another_number_of_workers_is_told_where_results_depend_on_it(driver: Driver) -> None:
+    plan, folder = driver.plan, driver.folder
+    folder.journal.append({"event": "session", "started": 1.0, "workers": 2})
+    assert other_workers(plan, folder) is None
+    start(driver, "a")
+    driver.on_result("a", epoch(2))
+    driver.on_end("a")
+    told = other_workers(plan, folder) or ""
+    assert "trials have ended with 2, and the others are run with 1: batch norms of resnet8 see" in told
+    same = load_spec(SPEC, {"resources.num_workers": 2})
+    assert other_workers(make_plan(same), folder) is None
+    assert other_workers(make_plan(load_spec(SPEC, {"student.norm": "group"})), folder) is None
 
 
 def test_tables_of_a_trial_go_to_the_tracker_and_its_checkpoints_go(driver: Driver) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from orchestrator import load_spec
-from orchestrator.execution.space import SearcherSampler, make_sampler
+from orchestrator.execution.space import SearcherSampler
 from orchestrator.search.plan import make_plan
 
 WEIGHT, WIDTH = "distillation.kd_weight", "student.width"
@@ -33,7 +33,7 @@ def made(algorithm: str, drawn: int = 0) -> SearcherSampler:
             "search": {"sampler": ALGORITHMS[algorithm], "space": SPACE, "metric": ["val/acc1", "student.flops"]},
         }
     )
-    return make_sampler(make_plan(spec).arms[0], drawn, spec.search, 0)
+    return SearcherSampler(make_plan(spec).arms[0], drawn, spec.search, 0)
 
 
 def values(point: dict[str, Any]) -> tuple[float, float]:

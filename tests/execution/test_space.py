@@ -9,8 +9,9 @@ import pytest
 
 from orchestrator import load_spec
 from orchestrator.errors import UsageError
-from orchestrator.execution.searchers import require_packages
-from orchestrator.execution.space import decode, encode, make_sampler
+from orchestrator.execution import space
+from orchestrator.execution.space import SearcherSampler, decode, encode
+from orchestrator.search.packages import require_packages
 from orchestrator.search.plan import make_plan
 from orchestrator.search.warm_start import Earlier
 from orchestrator.spec.domains import Choice
@@ -62,7 +63,7 @@ def make(sampler, space=SPACE, drawn=0, seed=0, earlier=(), **search):
         pytest.importorskip("hpbandster")
         # Past validation, as epochs are in the space: bohb itself can search them.
         asked = asked.model_copy(update={"sampler": "bohb"})
-    return make_sampler(plan.arms[0], drawn, asked, seed, earlier), plan
+    return SearcherSampler(plan.arms[0], drawn, asked, seed, earlier), plan
 
 
 def tell(made, id, point, value):
@@ -242,10 +243,10 @@ def test_choices_of_equal_values_of_other_types_are_told_apart():
 def test_a_missing_hyperopt_is_named_with_the_way_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "hyperopt", None)
     with pytest.raises(UsageError) as caught:
-        make("hyperopt")
+        require_packages(make("hyperopt")[1].spec.search)
     assert caught.value.message == "search.sampler hyperopt: hyperopt is not installed"
     assert "pip install 'distillation-orchestrator[hyperopt]'" in str(caught.value.hint)
-    assert make("optuna")[0].suggest("t0")
+    require_packages(make("optuna")[1].spec.search)
 
 
 def test_a_missing_package_is_named_with_the_way_to_install_it(monkeypatch):
@@ -291,6 +292,28 @@ def test_points_that_it_did_not_draw_are_learnt_from(sampler):
     tell(made, "first", best, 0.0)
     assert not {LR: 0.15}.items() <= made.suggest("second").items()
     assert [result.values[-1][1] for result in made._results.values()] == [0.0]
+
+
+@SAMPLERS
+def test_a_resumed_search_makes_its_searcher_anew_for_what_it_did_not_draw_and_not_for_each_draw(sampler, monkeypatch):
+    earlier = draw(make(sampler, QUADRATIC)[0], 4)
+    made, real = [], space.make_searcher
+    monkeypatch.setattr(space, "make_searcher", lambda *a: made.append(1) or real(*a))
+    resumed, _ = make(sampler, QUADRATIC, drawn=4)
+    for number in (0, 1):
+        tell(resumed, f"t{number}", earlier[number], score(earlier[number]))
+    points = dict(zip(("t4", "t5"), draw(resumed, 2, first=4), strict=True))
+    for number in (2, 3):  # under way in both sessions
+        tell(resumed, f"t{number}", earlier[number], score(earlier[number]))
+        points[f"t{number + 4}"] = resumed.suggest(f"t{number + 4}")
+    told = len(made)
+    assert told == (1 if sampler in ("optuna", "gp") else 3)
+    for number in range(4, 12):
+        tell(resumed, f"t{number}", points[f"t{number}"], score(points[f"t{number}"]))
+        points[f"t{number + 4}"] = resumed.suggest(f"t{number + 4}")
+    assert len(made) == told
+    # A generation takes values over from an earlier one.
+    assert sampler == "nsgaii" or len({point[LR] for point in [*earlier, *points.values()]}) == 4 + len(points)
 
 
 def test_bohb_models_the_largest_number_of_epochs_that_has_enough_results():

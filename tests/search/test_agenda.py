@@ -1,7 +1,7 @@
 """The agenda: order, fairness and the choice of the best, with a formula in place of training."""
 
 import pytest
-from fake_runs import THREE_ARMS, TWO_ARMS, FakeRunner, formula, plan_of
+from fake_runs import THREE_ARMS, TWO_ARMS, FakeRunner, failed, finished, formula, plan_of
 
 from orchestrator.search.ranking import best_record
 from orchestrator.search.trials import Phase, Record, Status, Trial
@@ -77,6 +77,26 @@ def test_after_a_variants_head_start_the_others_catch_up_first() -> None:
     for _ in range(4):
         runner.start_one()
     assert [t.variant for t in runner.started[3:]] == ["kd", "dtd", "kd", "dtd"]
+
+
+@pytest.mark.parametrize("limit", ["budget.time_s", "budget.student_epochs", "budget.max_failures"])
+def test_where_a_budget_may_end_the_search_a_head_start_is_one_trial(limit: str) -> None:
+    def watch(runner: FakeRunner) -> None:
+        counts = [len(runner.ids(Phase.SEARCH, arm.name)) for arm in runner.plan.arms]
+        assert max(counts) - min(counts) <= 1, counts
+
+    runner = FakeRunner(plan_of(THREE_ARMS | {limit: 1000}), workers=5, watch=watch)
+    while runner.start_one():
+        pass
+    assert [t.variant for t in runner.running[1:]] == ["alone"]
+    assert len(runner.run().started) == runner.plan.total_trials
+
+
+def test_a_teacher_that_has_failed_holds_nobody() -> None:
+    plan = plan_of(THREE_ARMS | {"budget.time_s": 1000})
+    runner = FakeRunner(plan, outcome=lambda t: failed(t) if t.phase is Phase.TEACHER else finished(t)).run()
+    assert len(runner.ids(Phase.SEARCH, "alone")) == 4
+    assert len(runner.ids(Phase.FINAL, "alone")) == 3
 
 
 @WORKERS

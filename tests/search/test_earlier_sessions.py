@@ -6,7 +6,7 @@ import pytest
 from fake_runs import TWO_ARMS, FakeRunner, failed, finished, plan_of
 
 from orchestrator.search.agenda import Agenda, PlannedSampler
-from orchestrator.search.trials import Phase, Record, Status
+from orchestrator.search.trials import Phase, Record, Status, replay
 
 
 def test_what_a_killed_session_left_running_does_not_count_as_running() -> None:
@@ -24,6 +24,26 @@ def test_what_a_killed_session_left_running_does_not_count_as_running() -> None:
     assert agenda.next() is None
     assert agenda.running == []
     assert [record.status for record in records.values()] == [Status.RUNNING]
+
+
+@pytest.mark.parametrize("lost", ["created", "ended"])
+def test_a_line_that_the_journal_has_lost_is_done_again_and_nothing_else(lost: str) -> None:
+    plan = plan_of(TWO_ARMS)
+    first = FakeRunner(plan, ready=plan.teachers).run()
+    (line,) = (e for e in first.events if e["event"] == lost and (e.get("id") or e["trial"]["id"]) == "kd-001")
+    kept = [event for event in first.events if event is not line]
+    again = FakeRunner(plan, kept, ready=plan.teachers).run()
+    assert again.started == [next(t for t in first.started if t.id == "kd-001")]
+    assert again.agenda.records.keys() == first.agenda.records.keys()
+
+
+def test_events_of_trials_that_a_journal_does_not_know_count_for_nothing() -> None:
+    events = [
+        {"event": "changed", "id": "kd-001", "epoch": 1, "params": {}, "source": None},
+        {"event": "taken back", "ids": ["kd-001"]},
+        {"event": "resumed", "id": "kd-001"},
+    ]
+    assert replay(events) == {}
 
 
 def test_an_interrupted_trial_goes_on_without_its_old_reason() -> None:

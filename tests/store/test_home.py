@@ -132,6 +132,9 @@ def test_of_several_with_one_name_the_latest_is_found(home: Home) -> None:
     assert [folder.id for folder in home.experiments()] == [specs[1].id, specs[0].id, specs[2].id]
     assert home.find("tiny").id == specs[1].id
     assert home.find(specs[2].id).id == specs[2].id
+    with home.own(specs[0]).opened(specs[0]):
+        assert home.find("tiny").id == specs[0].id
+        assert home.find(specs[2].id).id == specs[2].id
 
 
 def test_an_unknown_name_has_the_nearest_and_all_that_are_there(home: Home, spec: ExperimentSpec) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,15 @@ def test_requests_come_in_their_order_and_once(tmp_path: Path) -> None:
         assert mine.take() == [STOP, PAUSE, Request(Wish.STOP, now=True)]
         assert not any(file and file.exists() for file in files)
         assert mine.take() == []
+
+
+def test_when_the_session_was_opened_is_known(tmp_path: Path) -> None:
+    mine, other = Mailbox(tmp_path / "requests"), Mailbox(tmp_path / "requests")
+    assert other.since() is None
+    with mine.opened():
+        other.put(STOP)
+        assert other.since() == pytest.approx(time.time(), abs=5)
+    assert other.since() is None
 
 
 def test_without_a_session_nobody_is_asked(tmp_path: Path) -> None:

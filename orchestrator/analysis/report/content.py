@@ -17,6 +17,8 @@ class Circumstances:
 
     id: str
     state: State
+    spent: str | None
+    """Of `State.SPENT`: the field of the limit that its search has reached."""
     found_teachers: Mapping[str, float | None]
     """Validation accuracy in percent of the teachers that were found again, by key."""
     seconds: float

@@ -36,7 +36,8 @@ def comparison(evidence: Evidence, circumstances: Circumstances, style: Styles) 
     if pairs:
         blocks += [Tabled(comparison_table(pairs), by_variant=True), Text(about(pairs))]
     failed = failures(results.records)
-    blocks += [Text(line.strip()) for line in notes(results, found, circumstances.state) if line not in failed]
+    remarks = notes(results, found, circumstances.state, circumstances.spent)
+    blocks += [Text(line.strip()) for line in remarks if line not in failed]
     blocks.append(Tabled(settings_table(results), "What each variant sets and searches", by_variant=True, folded=True))
     return Section("variants", "Variants", tuple(blocks))
 
