@@ -13,6 +13,8 @@ here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 export PGHOST="${PGHOST:-127.0.0.1}" PGUSER="${PGUSER:-mlflow}" PGDATABASE="${PGDATABASE:-mlflow}"
 export MLFLOW_AUTH_CONFIG_PATH="${MLFLOW_AUTH_CONFIG_PATH:-$here/basic_auth.ini}"
 export MLFLOW_DISABLE_TELEMETRY=true
+# Its runners of jobs are for language models; without them the server starts in half the time.
+export MLFLOW_SERVER_ENABLE_JOB_EXECUTION="${MLFLOW_SERVER_ENABLE_JOB_EXECUTION:-false}"
 
 # The address of the database is empty: libpq takes all of it from the PG variables, so no log shows the password.
 exec mlflow server \

@@ -14,7 +14,7 @@ from orchestrator.analysis.comparisons import verdict
 from orchestrator.analysis.rows import about, comparison_table, to_csv
 from orchestrator.cli import complete
 from orchestrator.cli.options import ClusterOption, HomeOption, ResultFormat
-from orchestrator.cli.remote import run_there
+from orchestrator.cli.remote import ask_there, run_there
 from orchestrator.cli.tables import print_remarks, print_text, print_variants
 from orchestrator.cli.terminal import screen
 from orchestrator.errors import UsageError
@@ -54,7 +54,9 @@ def compare(
     if address is not None:
         given = {"--format": format, "--reference": reference, "--pareto": pareto}
         words = [word for option, value in given.items() if value is not None for word in (option, value)]
-        return run_there(address, ["compare", *names, *words], home=home)
+        if home is not None or any("/" in name for name in names):
+            return run_there(address, ["compare", *names, *words], home=home)
+        return ask_there(address, "compare", names, words)
     experiments = [_load(name, home) for name in names]
     if len({experiment.folder.path for experiment in experiments}) < max(2, len(names)):
         raise UsageError(

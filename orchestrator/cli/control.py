@@ -50,7 +50,7 @@ def stop(
     if address is not None:
         words = [word for id in trial or () for word in ("--trial", id)] + (["--now"] if now else [])
         words += ["--format", format] if format is Format.JSON else []
-        return ask_there(address, "stop", name, words, home)
+        return ask_there(address, "stop", [name], words, home)
     experiment = _one(name, home)
     ids = tuple(dict.fromkeys(trial or ()))
     if ids and now:

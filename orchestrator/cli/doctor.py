@@ -16,6 +16,7 @@ from rich.markup import escape
 
 from orchestrator.cli import complete
 from orchestrator.cli.options import Format, FormatOption, HomeOption, SetOption
+from orchestrator.cli.remote import ONE_PYTHON, run_there
 from orchestrator.cli.tables import NARROW, table_of
 from orchestrator.cli.terminal import is_quiet, screen_of_our_own
 from orchestrator.errors import UsageError
@@ -43,6 +44,9 @@ def doctor(
         typer.Option(help="A Ray cluster, all of whose nodes are looked at: HOST:PORT, or its dashboard's URL."),
     ] = None,
     python: Annotated[str | None, typer.Option(help="Python on the cluster of a dashboard; default: python.")] = None,
+    pip: Annotated[
+        bool, typer.Option("--pip", help="Have Ray install there what is needed, as `submit --pip` does.")
+    ] = False,
     format: FormatOption = Format.TABLE,
     home: HomeOption = None,
 ) -> int:
@@ -51,14 +55,15 @@ def doctor(
     Begins nothing and leaves nothing behind. Exits with 1 where something is broken.
     """
     checked = None if spec is None else load_spec(spec, set)
+    if python is not None and pip:
+        raise UsageError(ONE_PYTHON)
     if address is not None and "://" in address:
-        from orchestrator.cli.remote import run_there
-
         file = [] if checked is None else ["spec.yaml"]
         words = ["doctor", *file, "--address", "auto", "--format", format]
-        return run_there(address, words, checked, home, python or "python")
-    if python is not None:
-        raise UsageError("--python is for a cluster, by its dashboard's URL", hint="--address http://HEAD:8265")
+        return run_there(address, words, checked, home, python, pip)
+    if python is not None or pip:
+        option = "--pip" if pip else "--python"
+        raise UsageError(f"{option} is for a cluster, by its dashboard's URL", hint="--address http://HEAD:8265")
     descriptor, name = tempfile.mkstemp(prefix="orchestrator-doctor-", suffix=".log")
     os.close(descriptor)
     with screen_of_our_own(Path(name)) as console:

@@ -104,7 +104,7 @@ def _extend_there(
     if not words:
         raise UsageError(f"nothing was given to extend it by: use {OPTIONS}")
     words += ["--format", format] if format is Format.JSON else []
-    return ask_there(address, "extend", name, words, home, file)
+    return ask_there(address, "extend", [name], words, home, file)
 
 
 def _changes(

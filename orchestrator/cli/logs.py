@@ -60,7 +60,7 @@ def logs(
         if follow:
             raise UsageError("--follow is not for a trial on a cluster", hint="leave out --trial, or --follow")
         words = ["--trial", trial, *(["--format", format] if format is Format.JSON else [])]
-        return ask_there(address, "logs", name, words, home)
+        return ask_there(address, "logs", [name], words, home)
     experiment = Experiment.load(name, home)
     if format is Format.JSON:
         content = _log_of(experiment) if trial is None else _content(experiment, trial)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +22,11 @@ from orchestrator.spec.loading import to_yaml
 from orchestrator.spec.uris import is_uri, refuse_secrets
 
 if TYPE_CHECKING:
-    from orchestrator.execution.jobs import Jobs
+    from orchestrator.execution.jobs import Job, Jobs, Setup
+
+CHANGING = ("stop", "extend")
+"""Commands that change the experiment they are about."""
+ONE_PYTHON = "--pip and --python exclude each other: Ray installs packages for the Python that it runs in itself"
 
 
 def home_there(home: str) -> str:
@@ -46,35 +52,39 @@ def run_there(
     words: Sequence[str],
     spec: ExperimentSpec | None = None,
     home: str | None = None,
-    python: str = "python",
+    python: str | None = None,
+    pip: bool = False,
 ) -> int:
     """Run one of this program's commands on the cluster, and print what it printed.
 
-    `spec` goes with it as the file `package.SPEC`; `home` is a folder on the cluster, and `python` a program there.
+    `spec` goes with it as the file `package.SPEC`; `home` is a folder on the cluster, and `python` a program there;
+    with `pip` Ray installs this machine's versions of what is needed.
     """
-    from orchestrator.execution.jobs import Jobs
+    from orchestrator.execution.jobs import Jobs, Setup
+    from orchestrator.execution.portable import requirements
 
     file = None if spec is None else to_yaml(spec.model_dump(exclude_unset=True))
-    return _run(Jobs(address), words, python, _folder(home), file)
+    setup = Setup(python=python or "python", pip=tuple(requirements()) if pip else ())
+    return _run(Jobs(address), words, _in(setup, home), file)
 
 
 def ask_there(
     address: str,
     command: str,
-    name: str | None,
+    names: Sequence[str | None],
     more: Sequence[str] = (),
     home: str | None = None,
     file: str | None = None,
 ) -> int:
-    """Run a command that is about one experiment on the cluster, in that experiment's own home folder.
+    """Run a command that is about experiments on the cluster, in the home folder of the first and with its Python.
 
-    `name` is as `Jobs.find` has it; the text `file` goes with it as the file `package.SPEC`.
+    Each of `names` is as `Jobs.find` has it; the text `file` goes with the command as the file `package.SPEC`.
     """
     from orchestrator.execution.jobs import Jobs
 
     jobs = Jobs(address)
-    job = jobs.find(name)
-    return _run(jobs, [command, job.experiment, *more], job.python, _folder(home) or job.home, file)
+    found = [_found(jobs, name, command if command in CHANGING else None) for name in names]
+    return _run(jobs, [command, *(job.experiment for job in found), *more], _in(found[0].setup, home), file)
 
 
 def status_there(address: str, name: str | None, format: Format, home: str | None = None) -> int:
@@ -82,9 +92,9 @@ def status_there(address: str, name: str | None, format: Format, home: str | Non
     from orchestrator.execution.jobs import Jobs
 
     jobs = Jobs(address)
-    job = jobs.find(name)
+    job = _found(jobs, name)
     words = ["status", job.experiment, "--format", format]
-    code, text = _answer(jobs, words, job.python, _folder(home) or job.home)
+    code, text = _answer(jobs, words, _in(job.setup, home))
     if format is Format.JSON:
         told = _first_object(text) or {"error": text.strip()}
         print(json.dumps({**told, "job": job.to_dict()}, indent=2))
@@ -113,7 +123,9 @@ def list_there(address: str, format: Format) -> int:
     table = table_of(*columns, text=("state", "begun", "owner"), folded=("experiment", "home"))
     for job in found:
         begun = datetime.fromtimestamp(job.started).strftime("%Y-%m-%d %H:%M") if job.started else ""
-        table.add_row(escape(job.experiment), str(job.attempt), job.state, begun, escape(job.owner), escape(job.home))
+        table.add_row(
+            escape(job.experiment), str(job.attempt), job.state, begun, escape(job.owner), escape(job.setup.home)
+        )
     console.print(table)
     return 0
 
@@ -124,7 +136,7 @@ def logs_there(address: str, name: str | None, follow: bool, format: Format) -> 
     from orchestrator.execution.jobs import Jobs
 
     jobs = Jobs(address)
-    job = jobs.find(name)
+    job = _found(jobs, name)
     if follow:
         return watch(jobs, job, screen())
     text = jobs.log(job)
@@ -140,7 +152,7 @@ def pause_there(address: str, name: str | None, format: Format) -> int:
     from orchestrator.execution.jobs import Jobs
 
     jobs = Jobs(address)
-    job = jobs.find(name)
+    job = _found(jobs, name, "pause")
     asked = not job.is_over
     told = f"{job.experiment} does not run: attempt {job.attempt} has {job.ending}"
     if asked:
@@ -154,12 +166,22 @@ def pause_there(address: str, name: str | None, format: Format) -> int:
     return 0
 
 
-def _folder(home: str | None) -> str | None:
-    return None if home is None else home_there(home)
+def _found(jobs: Jobs, name: str | None, to: str | None = None) -> Job:
+    """As `Jobs.find`; where it is another's, that is told."""
+    job = jobs.find(name, to)
+    if job.is_anothers:
+        # Beside what programs read.
+        print(f"{job.experiment} is {job.owner}'s", file=sys.stderr)
+    return job
 
 
-def _run(jobs: Jobs, words: Sequence[str], python: str, home: str | None, file: str | None = None) -> int:
-    code, text = _answer(jobs, words, python, home, file)
+def _in(setup: Setup, home: str | None) -> Setup:
+    """The same in the home folder that is named, if one is."""
+    return setup if home is None else replace(setup, home=home_there(home))
+
+
+def _run(jobs: Jobs, words: Sequence[str], setup: Setup, file: str | None = None) -> int:
+    code, text = _answer(jobs, words, setup, file)
     if code and asks_for_json(words):
         # Without the errors for people that follow it.
         told = _first_object(text)
@@ -170,12 +192,10 @@ def _run(jobs: Jobs, words: Sequence[str], python: str, home: str | None, file: 
     return code
 
 
-def _answer(
-    jobs: Jobs, words: Sequence[str], python: str, home: str | None, file: str | None = None
-) -> tuple[int, str]:
+def _answer(jobs: Jobs, words: Sequence[str], setup: Setup, file: str | None = None) -> tuple[int, str]:
     from orchestrator.execution.package import build_package
 
-    return jobs.command(words, build_package(file), home, python)
+    return jobs.command(words, build_package(file), setup)
 
 
 def _first_object(text: str) -> dict[str, Any] | None:

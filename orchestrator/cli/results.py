@@ -60,7 +60,7 @@ def results(
     if address is not None:
         given = {"--format": format, "--rows": rows, "--reference": reference, "--pareto": pareto}
         words = [word for option, value in given.items() if value is not None for word in (option, value)]
-        return ask_there(address, "results", name, words, home)
+        return ask_there(address, "results", [name], words, home)
     experiment = Experiment.load(name, home)
     found = experiment.results(reference)
     if format is ResultFormat.JSON:

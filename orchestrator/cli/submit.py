@@ -11,9 +11,8 @@ import typer
 from rich.console import Console
 
 from orchestrator.cli.options import Format, FormatOption, SetOption, SpecArgument
-from orchestrator.cli.remote import home_there
+from orchestrator.cli.remote import ONE_PYTHON, home_there
 from orchestrator.cli.terminal import is_quiet, screen
-from orchestrator.environment import owner
 from orchestrator.errors import UsageError
 from orchestrator.spec import load_spec
 from orchestrator.spec.loading import to_yaml
@@ -44,16 +43,20 @@ def submit(
     pip: Annotated[
         bool, typer.Option("--pip", help="Install this machine's versions of what is needed, but Ray, there first.")
     ] = False,
-    python: Annotated[str, typer.Option(help="Python on the cluster.")] = "python",
+    python: Annotated[
+        str | None, typer.Option(help="Python on the cluster; default: python.", show_default=False)
+    ] = None,
     format: FormatOption = Format.TABLE,
 ) -> int:
     """Run an experiment on a Ray cluster: its driver runs there, and goes on when this command has ended.
 
     Sends this package and the spec, and nothing else. The same command again joins the attempt that runs; once
-    that has ended, however it did, another one continues where it was.
+    that has ended, however it did, another one continues where it was, with the --home, --python and --pip of before.
     """
     if follow and format is Format.JSON:
         raise UsageError("--follow shows what the job prints; with --format json use --wait")
+    if python is not None and pip:
+        raise UsageError(ONE_PYTHON)
     checked = load_spec(spec, set)
     place = None if home is None else home_there(home)
     from orchestrator.execution.jobs import START_VARIABLE, Jobs
@@ -79,19 +82,19 @@ def submit(
         lines = [f"Sent: {package}"]
         if variables:
             lines.append(f"The cluster's environment must have {', '.join(variables)}: values are not sent")
-        if pip:
+        if job.setup.pip:
             lines.append(f"Ray gives the installation 15 minutes, or {START_VARIABLE} of its head's environment")
         if plugins:
             lines.append(f"The cluster must have installed {', '.join(plugins)}")
         if checked.tracking.uri is None and os.environ.get("MLFLOW_TRACKING_URI"):
             lines.append("MLFLOW_TRACKING_URI is not sent: without tracking.uri the cluster's own is used")
-        lines.append(f"Attempt {job.attempt} is job {job.id}; its home there: {job.home}")
+        lines.append(f"Attempt {job.attempt} is job {job.id}; its home there: {job.setup.home}")
     else:
         lines = [f"Attempt {job.attempt} is {job.state} already as job {job.id}, and nothing was sent"]
-        if job.owner not in ("", owner()):
+        if job.is_anothers:
             lines.append(f"It is {job.owner}'s")
-        if place not in (None, job.home):
-            lines.append(f"Its home there is {job.home}, not {place}")
+        if place not in (None, job.setup.home):
+            lines.append(f"Its home there is {job.setup.home}, not {place}")
     for line in [job.id] if is_quiet() else lines:
         console.print(line, soft_wrap=True, markup=False)
     if follow or wait:

@@ -44,6 +44,16 @@ def quiet_settings() -> None:
         os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
+def keep_keys() -> None:
+    """Have Tune leave the driver's keys for object stores where they are; before trials are started.
+
+    It would make them part of what Ray logs and shows of each trial's actor. Nodes have keys of their own.
+    """
+    from ray.tune.execution.class_cache import ENV_VARS_TO_PROPAGATE as SENT
+
+    SENT.difference_update([name for name in SENT if name.startswith("AWS_")])
+
+
 @contextmanager
 def ray_session(address: str | None, machine: Machine, log: Path, custom: Iterable[str] = ()) -> Iterator[Machine]:
     """Run with Ray: one that is already initialised, the cluster at `address`, or a new local one.

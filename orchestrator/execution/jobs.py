@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-import os
+import json
 import re
 import shlex
 import tempfile
@@ -11,37 +10,65 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from orchestrator.environment import AGAIN_VARIABLE, COMMIT_VARIABLE, OWNER_VARIABLE, git_commit, owner
-from orchestrator.errors import OrchestratorError, UsageError, first_line
+from orchestrator.errors import OrchestratorError, UsageError
 from orchestrator.execution.cluster import quiet_settings
+from orchestrator.execution.dashboard import TIMEOUT_S, LostError, asked, client
 from orchestrator.execution.package import SPEC, Package
-from orchestrator.passwords import redacted, without_secrets
+from orchestrator.passwords import redacted
 from orchestrator.registry import nearest
 from orchestrator.spec.experiment import ExperimentSpec
 
+T = TypeVar("T")
+
 EXPERIMENT, ATTEMPT = "orchestrator.experiment", "orchestrator.attempt"
-HOME, PYTHON, OWNER = "orchestrator.home", "orchestrator.python", "orchestrator.owner"
+HOME, PYTHON, PIP = "orchestrator.home", "orchestrator.python", "orchestrator.pip"
+OWNER = "orchestrator.owner"
 """Keys of a job's metadata."""
 DEFAULT_HOME = "${ORCHESTRATOR_HOME:-$HOME/.orchestrator}"
 """The home folder on the cluster, as its shell reads it."""
-TIMEOUT_S = 30.0
-"""After which a request counts as lost."""
 POLL_S = 1.0
 WORTH = 20
 """A log is asked for again after this many times the seconds that it took to come, so that a long one is no burden."""
 PATIENCE_S = 600.0
 """How long a cluster may be away before following its job is given up."""
+ANSWER_PATIENCE_S = 60.0
+"""How long it may while somebody waits for the answer to a command."""
 STOP_S = 120
 """What a stopped driver gets to save its trials, before Ray kills it."""
 START_VARIABLE = "RAY_JOB_START_TIMEOUT_SECONDS"
 """Of the environment of Ray's head: within which a job has to have started, its packages installed."""
 INSTALL_S = 3600
 """What installing gets, where the head allows as much."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Where and with what this program runs on a cluster."""
+
+    home: str = DEFAULT_HOME
+    """As the cluster's shell reads it."""
+    python: str = "python"
+    pip: tuple[str, ...] = ()
+    """Requirements that Ray installs first."""
+
+    def line(self, words: Sequence[str]) -> str:
+        """The shell's command for one of this program's commands."""
+        # The default is for the cluster's shell to fill in.
+        place = f'"{self.home}"' if self.home == DEFAULT_HOME else shlex.quote(self.home)
+        return f"{shlex.quote(self.python)} -m orchestrator {shlex.join(words)} --home {place}"
+
+    @property
+    def options(self) -> list[str]:
+        """The words that have `submit` use it; none for the default."""
+        home = [] if self.home == DEFAULT_HOME else ["--home", self.home]
+        python = [] if self.python == "python" else ["--python", self.python]
+        return [*home, *python, *(["--pip"] if self.pip else [])]
 
 
 @dataclass(frozen=True)
@@ -54,9 +81,7 @@ class Job:
     attempt: int
     state: str
     """pending, running, stopped, succeeded or failed."""
-    home: str
-    """As the cluster's shell reads it."""
-    python: str = "python"
+    setup: Setup = field(default_factory=Setup)
     owner: str = ""
     """Who submitted it."""
     started: float | None = None
@@ -95,6 +120,10 @@ class Job:
         )
 
     @property
+    def is_anothers(self) -> bool:
+        return self.owner not in ("", owner())
+
+    @property
     def name(self) -> str:
         """The spec's: the experiment's id without the hash."""
         return self.experiment.rpartition("-")[0]
@@ -109,7 +138,7 @@ class Job:
             "attempt": self.attempt,
             "state": self.state,
             "exit_code": self.exit_code if self.is_over else None,
-            "home": self.home,
+            "home": self.setup.home,
             "owner": self.owner,
             **{key: at and at.isoformat("T", "seconds") for key, at in times.items()},
         }
@@ -132,59 +161,72 @@ class Jobs:
         self.address = redacted(self._given)
         """As it may be shown."""
         quiet_settings()
-        self._client = _asked(self._given, lambda: _client(address))
+        self._client = asked(self._given, lambda: client(address))
 
     def all(self) -> list[Job]:
         """Every attempt at every experiment, oldest first."""
-        found = _asked(self._given, self._client.list_jobs)
+        found = asked(self._given, self._client.list_jobs)
         jobs = [_job(details) for details in found if EXPERIMENT in (details.metadata or {})]
         return sorted(jobs, key=lambda job: (job.started or 0.0, job.attempt))
 
-    def latest(self, experiment: str) -> Job | None:
-        """The last attempt at the experiment of this id."""
-        attempts = [job for job in self.all() if job.experiment == experiment]
-        return max(attempts, key=lambda job: job.attempt, default=None)
+    def find(self, name: str | None, to: str | None = None) -> Job:
+        """The last attempt at the experiment of this name or id, or at any; also one job by its own id.
 
-    def find(self, name: str | None) -> Job:
-        """The last attempt at the experiment of this name or id, or at any; also one job by its own id."""
+        A name, or none, means this owner's experiments before those of others. `to` says what is to be done to it:
+        raises `UsageError` where that would be done to another's without naming its id.
+        """
         jobs = self.all()
-        for job in reversed(jobs):
-            if name in (None, job.id, job.experiment, job.name):
-                return job
-        known = list(dict.fromkeys(job.experiment for job in jobs))
-        close = nearest(name, known) if name else None
+        by_id = [job for job in jobs if name in (job.id, job.experiment)]
+        found = by_id or [job for job in jobs if name in (None, job.name)]
+        if found:
+            job = (by_id or [job for job in found if not job.is_anothers] or found)[-1]
+            if to is not None and job.is_anothers and not by_id:
+                raise UsageError(
+                    f"{job.experiment} is {job.owner}'s", hint=f"to {to} it all the same, name it by this id"
+                )
+            return job
+        ids = list(dict.fromkeys(job.experiment for job in jobs))
+        close = nearest(name, ids) if name else None
         raise UsageError(
             f"no experiment{f' {name!r}' if name else ''} was submitted to {self.address}"
             + (f"; did you mean {close!r}?" if close else ""),
-            hint=f"known: {', '.join(known) or 'none'}; its jobs are forgotten when a cluster starts anew",
+            hint=f"known: {', '.join(ids) or 'none'}; its jobs are forgotten when a cluster starts anew",
         )
 
     def get(self, job_id: str) -> Job:
         """The job as it is now."""
-        return _job(_asked(self._given, lambda: self._client.get_job_info(job_id)))
+        return _job(asked(self._given, lambda: self._client.get_job_info(job_id)))
 
     def submit(
         self,
         spec: ExperimentSpec,
         package: Package,
         home: str | None = None,
-        python: str = "python",
+        python: str | None = None,
         pip: Sequence[str] = (),
     ) -> tuple[Job, bool]:
         """Start the next attempt at an experiment, or join the one that runs; tells which job it is and if it is new.
 
-        `home` and `python` are on the cluster. What an earlier attempt has finished is not repeated: `run` continues.
+        `home` and `python` are on the cluster, and exclude `pip`. What is not given is as in the last attempt, or in
+        this owner's last of the name, which the spec may extend: otherwise it would start over in another home.
+        What an earlier attempt has finished is not repeated: `run` continues.
         """
-        last = self.latest(spec.id)
+        jobs = self.all()
+        attempts = [job for job in jobs if job.experiment == spec.id]
+        last = max(attempts, key=lambda job: job.attempt, default=None)
         if last is not None and not last.is_over:
             return last, False
         number = last.attempt + 1 if last else 1
         job_id = f"{spec.id}-{number}"
-        words = ["run", SPEC, "--address", "auto"]
-        place = home or DEFAULT_HOME
-        described = {EXPERIMENT: spec.id, ATTEMPT: str(number), HOME: place, PYTHON: python, OWNER: owner()}
+        namesakes = [job for job in jobs if job.name == spec.name and not job.is_anothers]
+        known = last or (namesakes[-1] if namesakes else None)
+        before = known.setup if known else Setup()
+        setup = replace(before, python=python or "python", pip=tuple(pip)) if python or pip else before
+        setup = replace(setup, home=home or setup.home)
+        described = {EXPERIMENT: spec.id, ATTEMPT: str(number), OWNER: owner()}
+        described |= {HOME: setup.home, PYTHON: setup.python, PIP: json.dumps(setup.pip)}
         try:
-            self._send(job_id, f"exec {_line(python, words, place)}", package, described, pip)
+            self._send(job_id, f"exec {setup.line(['run', SPEC, '--address', 'auto'])}", package, setup, described)
         except OrchestratorError as error:
             if "already exists" in error.message:
                 # Someone else has submitted it between the question and the answer.
@@ -194,9 +236,9 @@ class Jobs:
 
     def stop(self, job: Job) -> Job:
         """Have a driver save its trials and end; returns when it has."""
-        _asked(self._given, lambda: self._client.stop_job(job.id))
+        asked(self._given, lambda: self._client.stop_job(job.id))
         end = time.monotonic() + STOP_S + TIMEOUT_S
-        while not (now := self.get(job.id)).is_over:
+        while not (now := _patiently(lambda: self.get(job.id), ANSWER_PATIENCE_S)).is_over:
             if time.monotonic() > end:
                 raise OrchestratorError(f"job {job.id} does not end", hint="look at it in Ray's dashboard")
             time.sleep(POLL_S / 2)
@@ -204,7 +246,7 @@ class Jobs:
 
     def log(self, job: Job) -> str:
         """What the driver has printed so far."""
-        return _output(_asked(self._given, lambda: self._client.get_job_logs(job.id)), job)
+        return _output(asked(self._given, lambda: self._client.get_job_logs(job.id)), job)
 
     def follow(self, job: Job, show: Callable[[str], None], note: Callable[[str], None]) -> Job:
         """Give what the driver prints to `show` until it has ended; returns how.
@@ -212,24 +254,16 @@ class Jobs:
         A connection that is lost is made again, and nothing is shown twice; `note` is told. Raises `OrchestratorError`
         after `PATIENCE_S` without an answer, and where the cluster no longer knows the job.
         """
-        shown, lost = 0, None
+        shown = 0
+
+        def look() -> tuple[Job, str]:
+            # Asked before the log, so that the log of a job that is over is whole.
+            now = self.get(job.id)
+            return now, self.log(now)
+
         while True:
             begin = time.monotonic()
-            try:
-                # Asked before the log, so that the log of a job that is over is whole.
-                now = self.get(job.id)
-                text = self.log(now)
-            except LostError as error:
-                if lost is None:
-                    note(f"The connection is lost ({error.message}); trying again")
-                    lost = begin
-                elif begin - lost > PATIENCE_S:
-                    raise
-                time.sleep(POLL_S)
-                continue
-            if lost is not None:
-                note("The connection is back")
-                lost = None
+            now, text = _patiently(look, PATIENCE_S, note)
             if len(text) > shown:
                 show(text[shown:])
                 shown = len(text)
@@ -237,32 +271,33 @@ class Jobs:
                 return now
             time.sleep(max(POLL_S, WORTH * (time.monotonic() - begin)))
 
-    def command(
-        self, words: Sequence[str], package: Package, home: str | None = None, python: str = "python"
-    ) -> tuple[int, str]:
+    def command(self, words: Sequence[str], package: Package, setup: Setup) -> tuple[int, str]:
         """Run one of this program's commands on the cluster; its exit code and what it printed.
 
         It is a job of its own, which is forgotten afterwards. Where it succeeds only its stdout is told.
         """
         job_id = f"{words[0]}-{uuid.uuid4().hex[:8]}"
         apart = 'errors=$(mktemp); {} 2>"$errors"; code=$?; [ $code = 0 ] || cat "$errors"; rm -f "$errors"; exit $code'
-        self._send(job_id, apart.format(_line(python, words, home or DEFAULT_HOME)), package, {})
+        self._send(job_id, apart.format(setup.line(words)), package, setup)
         try:
-            while not (job := self.get(job_id)).is_over:
+            while not (job := _patiently(lambda: self.get(job_id), ANSWER_PATIENCE_S)).is_over:
                 time.sleep(POLL_S / 4)
-            text = self.log(job)
+            text = _patiently(lambda: self.log(job), ANSWER_PATIENCE_S)
         except BaseException:
             # Where even that is lost, what went wrong first is what is told.
             with suppress(OrchestratorError):
-                _asked(self._given, lambda: self._client.stop_job(job_id))
+                asked(self._given, lambda: self._client.stop_job(job_id))
             raise
-        _asked(self._given, lambda: self._client.delete_job(job_id))
+        # Where it is lost again, the cluster remembers one job more.
+        with suppress(LostError):
+            asked(self._given, lambda: self._client.delete_job(job_id))
         if job.code is None:
-            raise OrchestratorError(f"`orchestrator {words[0]}` did not run on the cluster: {job.message}")
+            why = job.advice or job.message
+            raise OrchestratorError(f"`orchestrator {words[0]}` did not run on the cluster: {why}")
         return job.code, text
 
     def _send(
-        self, job_id: str, entrypoint: str, package: Package, described: Mapping[str, str], pip: Sequence[str] = ()
+        self, job_id: str, entrypoint: str, package: Package, setup: Setup, described: Mapping[str, str] | None = None
     ) -> None:
         # Everything in here is shown to whoever may look at the cluster's jobs: never a secret.
         variables = {
@@ -270,89 +305,43 @@ class Jobs:
             "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
             OWNER_VARIABLE: owner(),
             COMMIT_VARIABLE: git_commit(),
-            AGAIN_VARIABLE: f"orchestrator submit SPEC --address {self.address}",
+            AGAIN_VARIABLE: shlex.join(["orchestrator", "submit", "SPEC", "--address", self.address, *setup.options]),
         }
         with tempfile.TemporaryDirectory(prefix="orchestrator-") as folder:
             archive = Path(folder) / "package.zip"
             archive.write_bytes(package.content)
             environment: dict[str, Any] = {"working_dir": str(archive), "env_vars": variables}
-            if pip:
-                environment |= {"pip": list(pip), "config": {"setup_timeout_seconds": INSTALL_S}}
-            _asked(
+            if setup.pip:
+                environment |= {"pip": list(setup.pip), "config": {"setup_timeout_seconds": INSTALL_S}}
+            asked(
                 self._given,
                 lambda: self._client.submit_job(
                     entrypoint=entrypoint,
                     submission_id=job_id,
                     runtime_env=environment,
-                    metadata=dict(described),
+                    metadata=dict(described or {}),
                 ),
             )
 
 
-class LostError(OrchestratorError):
-    """The cluster did not answer; it may, later."""
-
-
-def _client(address: str) -> Any:
-    from ray.job_submission import JobSubmissionClient
-
-    # It would tell of each package that it uploads.
-    logging.getLogger("ray").setLevel("WARNING")
-    logging.getLogger("ray.dashboard.modules.dashboard_sdk").setLevel("WARNING")
-
-    class Client(JobSubmissionClient):
-        def _do_request(self, *given: Any, **named: Any) -> Any:
-            # Ray's own would wait for ever where a network is cut.
-            return super()._do_request(*given, **{"timeout": TIMEOUT_S, **named})
-
-    # Ray takes these even where an address is given.
-    kept = {name: os.environ.pop(name) for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS") if name in os.environ}
-    try:
-        return Client(address)
-    finally:
-        os.environ.update(kept)
-
-
-def _asked(address: str, ask: Callable[[], Any]) -> Any:
-    """What the cluster answers; its errors as ours."""
-    from ray.exceptions import AuthenticationError
-
-    shown = redacted(address)
-
-    def first(error: Exception) -> str:
-        return without_secrets(first_line(error), address)
-
-    try:
-        return ask()
-    except AuthenticationError as error:
-        raise OrchestratorError(
-            f"{shown} does not let us in: {first(error)}",
-            hint="set RAY_AUTH_TOKEN_PATH to the file that holds the cluster's token",
-        ) from None
-    except OSError as error:
-        # Those of the HTTP library are among them.
-        raise LostError(
-            f"{shown} does not answer: {first(error)}", hint="is it the address of the cluster's dashboard?"
-        ) from None
-    except (RuntimeError, ValueError) as error:
-        status = re.search(r"status code (\d+): (.*)", str(error), re.DOTALL)
-        if status is None:
-            raise OrchestratorError(f"{shown}: {first(error)}") from None
-        told = (status[2].strip().splitlines() or [""])[-1]
-        if int(status[1]) == 404:
-            raise OrchestratorError(
-                f"{shown} no longer knows the job: {told}",
-                hint="a cluster that was started anew forgets its jobs; submit again, and the experiment goes on",
-            ) from None
-        kind = LostError if int(status[1]) in (502, 503, 504) or "agent" in told.lower() else OrchestratorError
-        raise kind(f"{shown} refuses with status {status[1]}: {told}") from None
-
-
-def _line(python: str, words: Sequence[str], home: str) -> str:
-    """The shell's command for one of this program's commands."""
-    # The default is for the cluster's shell to fill in.
-    place = f'"{home}"' if home == DEFAULT_HOME else shlex.quote(home)
-    return f"{shlex.quote(python)} -m orchestrator {shlex.join(words)} --home {place}"
+def _patiently(ask: Callable[[], T], patience: float, note: Callable[[str], None] = lambda text: None) -> T:
+    """The answer, asked for again where the connection is lost, for `patience` seconds; `note` is told of it."""
+    lost = None
+    while True:
+        begin = time.monotonic()
+        try:
+            answer = ask()
+        except LostError as error:
+            if lost is None:
+                note(f"The connection is lost ({error.message}); trying again")
+                lost = begin
+            elif begin - lost > patience:
+                raise
+            time.sleep(POLL_S)
+            continue
+        if lost is not None:
+            note("The connection is back")
+        return answer
 
 
 def _job(details: Any) -> Job:
@@ -363,8 +352,9 @@ def _job(details: Any) -> Job:
         experiment=known.get(EXPERIMENT, ""),
         attempt=int(known.get(ATTEMPT, 0)),
         state=str(details.status.value).lower(),
-        home=known.get(HOME, DEFAULT_HOME),
-        python=known.get(PYTHON, "python"),
+        setup=Setup(
+            known.get(HOME, DEFAULT_HOME), known.get(PYTHON, "python"), tuple(json.loads(known.get(PIP, "[]")))
+        ),
         owner=known.get(OWNER, ""),
         started=details.start_time and details.start_time / 1000,
         ended=details.end_time and details.end_time / 1000,

@@ -16,7 +16,7 @@ from orchestrator import environment, names
 from orchestrator.analysis.notes import run_note
 from orchestrator.analysis.results import Results
 from orchestrator.errors import OrchestratorError, StorageError, UsageError, first_line
-from orchestrator.execution.cluster import quiet_settings, ray_session
+from orchestrator.execution.cluster import keep_keys, quiet_settings, ray_session
 from orchestrator.execution.interrupt import Interrupt, catching
 from orchestrator.execution.preflight import preflight
 from orchestrator.execution.shown import contents, experiment_info
@@ -213,6 +213,7 @@ def _run_trials(driver: Driver, cluster: Machine, interrupt: Interrupt) -> None:
     folder.journal.append({**started, "workers": spec.resources.num_workers, "environment": described})
     driver.briefing.keep_decisions()
     driver.watcher.on_plan(plan, agenda.records, concurrency)
+    keep_keys()
     storage = folder.path / "ray"
     shutil.rmtree(storage, ignore_errors=True)
     shared = folder.seen_by_all(storage / "gangs")

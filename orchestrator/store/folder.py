@@ -112,9 +112,10 @@ class ExperimentFolder:
         """What it was extended by, oldest first, and the hashes of the specs that were in force after each time."""
         return replayed(self.journal.read())
 
-    def was_extended_to(self, spec: ExperimentSpec) -> bool:
+    def was_extended_to(self, id: str) -> bool:
+        """Whether a spec of this id has extended it; its folder keeps the id of the first."""
         try:
-            return spec.hash in self.extensions()[1]
+            return id in {f"{self.name}-{hash[:8]}" for hash in self.extensions()[1]}
         except CheckpointError:
             return False
 

@@ -134,7 +134,7 @@ class Home:
         own = self.own(spec)
         if own.journal.path.exists():
             return own
-        return next((folder for folder in self.of_name(spec.name) if folder.was_extended_to(spec)), own)
+        return next((folder for folder in self.of_name(spec.name) if folder.was_extended_to(spec.id)), own)
 
     def of_name(self, name: str) -> list[ExperimentFolder]:
         """The experiments of this name, the latest first, but for those that were set aside."""
@@ -153,10 +153,16 @@ class Home:
         return [ExperimentFolder(path, self.remote) for path in found]
 
     def find(self, name: str) -> ExperimentFolder:
-        """The experiment of this name or id; of several with one name, one that runs, else the one that ran last."""
+        """The experiment of this name or id, or that was extended to it.
+
+        Of several with one name it is one that runs, else the one that ran last.
+        """
         experiments = self.experiments()
         if named := [folder for folder in experiments if name in (folder.id, folder.name)]:
             return next((folder for folder in named if len(named) > 1 and folder.is_running()), named[0])
+        for folder in experiments:
+            if name.startswith(f"{folder.name}-") and not folder.is_set_aside and folder.was_extended_to(name):
+                return folder
         known = [folder.id for folder in experiments]
         close = nearest(name, known)
         raise UsageError(

@@ -42,7 +42,10 @@ def unusable(uri: str, error: Exception) -> TrackingError:
     if (code := _code(error)) == 401:
         hint += ", and the account in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
     elif code == 403:
-        hint += "; the account lacks the rights, or the server may not be called by this name (its --allowed-hosts)"
+        hint += (
+            "; the account lacks the rights: where the experiment there is another's, name one of your own with "
+            "tracking.experiment; or the server may not be called by this name (its --allowed-hosts)"
+        )
     elif uri.startswith("http"):
         hint += ", and that the server runs"
     return TrackingError(f"MLflow at {redacted(uri)} cannot be used: {cause(error, uri)}", hint=hint)

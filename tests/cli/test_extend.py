@@ -83,7 +83,7 @@ def test_on_a_cluster_it_runs_there_with_its_file(run: Any, tmp_path: Path, monk
     at = ("--address", "http://head:8265")
     assert run("extend", "tiny", "--num-samples", "+3", "--variants", file, *at)[0] == 0
     (address, command, name, words, _, text) = sent[0]
-    assert (address, command, name) == ("http://head:8265", "extend", "tiny")
+    assert (address, command, name) == ("http://head:8265", "extend", ["tiny"])
     assert words == ["--num-samples", "+3", "--variants", "spec.yaml"]
     assert yaml.safe_load(text) == {"late": {"set": {"seed": 1}}}
     code, out = run("extend", "tiny", *at)

@@ -130,6 +130,13 @@ def test_an_unknown_field_would_be_found(path: list[str], value: object) -> None
         jsonschema.validate(wrong, compose_schema())
 
 
+def test_experiments_in_containers_have_an_owner() -> None:
+    """Every container's user is the same."""
+    assert (
+        COMPOSE["services"]["orchestrator"]["environment"]["ORCHESTRATOR_OWNER"] == "${ORCHESTRATOR_OWNER:-${USER:-}}"
+    )
+
+
 def test_ports_are_open_to_this_machine_alone() -> None:
     ports = [port for service in COMPOSE["services"].values() for port in service.get("ports", [])]
     assert ports

@@ -141,6 +141,15 @@ def test_a_job_goes_on_whatever_fails_and_leaves_no_cluster() -> None:
     assert find("PersistentVolumeClaim", "experiments")["spec"]["accessModes"] == ["ReadWriteMany"]
 
 
+def test_an_experiment_has_an_owner_with_an_account_of_their_own() -> None:
+    for manifest in OURS:
+        for template in pod_templates(manifest):
+            told = {entry["name"]: entry for entry in template["spec"]["containers"][0]["env"]}
+            assert told["ORCHESTRATOR_OWNER"]["valueFrom"] == told["MLFLOW_TRACKING_USERNAME"]["valueFrom"]
+    (account,) = re.findall(r"generic mlflow-account --from-literal=username=(\w+)", (FOLDER / "README.md").read_text())
+    assert account != "admin"
+
+
 def test_every_node_sees_the_experiments_under_the_same_path() -> None:
     for manifest in OURS:
         for template in pod_templates(manifest):

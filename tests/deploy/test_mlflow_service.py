@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -33,15 +34,24 @@ def sign_in(monkeypatch: pytest.MonkeyPatch) -> Callable[[tuple[str, str]], None
 
 @pytest.fixture(scope="module")
 def accounts(service: MLflowService) -> None:
-    """What README.md tells an administrator to do."""
+    """What README.md tells an administrator to do; Bert's as that of deploy/kuberay does, in MLflow's pod."""
     from mlflow.server import get_app_client
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
         patch.setenv("MLFLOW_TRACKING_PASSWORD", ADMIN)
-        client = get_app_client("basic-auth", tracking_uri=service.uri)
-        for name, password in (ANNA, BERT):
-            client.create_user(username=name, password=password)
+        get_app_client("basic-auth", tracking_uri=service.uri).create_user(*ANNA)
+    readme = (DEPLOY / "kuberay" / "README.md").read_text()
+    (program,) = re.findall(r"-- python -c '(.*?)' anna\n", readme)
+    name, password = BERT
+    done = subprocess.run(
+        [sys.executable, "-c", program.replace("http://127.0.0.1:5000", service.uri), name],
+        input=password,
+        env={**os.environ, "MLFLOW_AUTH_ADMIN_PASSWORD": ADMIN},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 SEARCH = "/api/2.0/mlflow/experiments/search?max_results=10"
@@ -77,8 +87,9 @@ def test_our_tracker_writes_with_the_account_of_the_environment(
     # What is Anna's, others may look at and not change.
     sign_in(BERT)
     assert store.trial("a").epochs == epochs(1, 20)
-    with pytest.raises(TrackingError, match=r"403|[Pp]ermission"):
+    with pytest.raises(TrackingError, match=r"403|[Pp]ermission") as caught:
         store.tracker().open(EXPERIMENT)
+    assert "name one of your own with tracking.experiment" in str(caught.value)
 
 
 @pytest.mark.parametrize("account", [("anna", "a-wrong-password"), None], ids=["wrong password", "no account"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import jsonschema
 import pytest
 import yaml
 from linters import shellcheck
+from ray.autoscaler._private.command_runner import _with_interactive
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray_commands import started_in
 
@@ -34,6 +37,38 @@ def test_an_unknown_field_would_be_found(config: dict[str, Any]) -> None:
     wrong = copy.deepcopy(config) | {"setup_comands": []}
     with pytest.raises(jsonschema.ValidationError, match="setup_comands"):
         validate_config(prepare_config(wrong))
+
+
+def test_it_starts_with_a_node_that_fits_a_worker(config: dict[str, Any]) -> None:
+    """Experiments use what is there, and ask for no more."""
+    made = prepare_config(copy.deepcopy(config))
+    workers = [kind for kind in made["available_node_types"].values() if kind["min_workers"]]
+    # What is not said is as the machine has it.
+    assert any(kind["resources"].get("CPU", 1) >= 1 for kind in workers)
+    assert all(kind["min_workers"] == kind["max_workers"] for kind in workers)
+
+
+def test_the_launcher_finds_ray_when_it_ends_the_cluster(config: dict[str, Any], tmp_path: Path) -> None:
+    """It calls it by its name alone, in a shell of its own."""
+    program = tmp_path / "orchestrator-env" / "bin" / "ray"
+    program.parent.mkdir(parents=True)
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+
+    def told(command: str) -> str:
+        line, environment = " ".join(_with_interactive(command)), {"HOME": str(tmp_path), "PATH": os.environ["PATH"]}
+        done = subprocess.run(
+            ["bash", "-c", line], env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            start_new_session=True, check=True,
+        )  # fmt: skip
+        return done.stdout
+
+    (line,) = [line for line in config["setup_commands"] if ".bashrc" in line]
+    # Whenever the cluster is brought up.
+    for _ in range(2):
+        told(line)
+    assert told("command -v ray") == f"{program}\n"
+    assert len((tmp_path / ".bashrc").read_text().splitlines()) == 1
 
 
 def test_tokens_are_on_and_the_dashboard_is_on_loopback(config: dict[str, Any]) -> None:

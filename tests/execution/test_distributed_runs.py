@@ -126,9 +126,13 @@ def test_ctrl_c_keeps_the_last_epoch_and_ends_the_workers(shell: Shell) -> None:
     assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
 
 
-def test_the_loss_of_a_node_costs_an_elastic_trial_workers_and_no_more(shell: Shell) -> None:
+def test_the_loss_of_a_node_costs_an_elastic_trial_workers_and_no_more(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from ray.cluster_utils import Cluster
 
+    # How long the lost place is looked for before fewer workers go on.
+    monkeypatch.setenv("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "4")
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     try:
         nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 from ray_heads import TOKEN, free_port, ray_files, ray_head, ray_worker
 
 from orchestrator.search.trials import Phase, Status
@@ -29,6 +30,13 @@ from tests.execution.conftest import Shell, descendants
 from tests.tracking.tracking_stores import Server
 
 SECRET = "hunter2-planted-0123456789"
+SECRETS = {
+    "PLANTED": SECRET,
+    "MLFLOW_TRACKING_PASSWORD": f"{SECRET}-of-mlflow",
+    "AWS_ACCESS_KEY_ID": f"{SECRET}-id",
+    "AWS_SECRET_ACCESS_KEY": f"{SECRET}-key",
+}
+"""In the environment of who submits, and of the cluster's nodes."""
 SUBMITTING = 10
 """Requests that submitting takes, and some of the following."""
 LONG = {
@@ -37,8 +45,9 @@ LONG = {
     "training.checkpoint_interval_s": 1,
     "search.num_samples": 1,
     "search.final_seeds": 0,
+    "search.variants": {"dtd": {}},
 }
-"""Trials that do not end before they are stopped."""
+"""A trial that does not end before it is stopped."""
 
 
 @dataclass
@@ -58,6 +67,8 @@ class Cluster:
     """The process of the node that has all CPUs."""
     code: int = 0
     """Of the last command."""
+    error: str = ""
+    """What the last question's command wrote to stderr."""
 
     @property
     def url(self) -> str:
@@ -80,11 +91,12 @@ class Cluster:
         self.code = done.returncode
         return done.stdout
 
-    def ask(self, command: str, *words: str) -> str:
+    def ask(self, command: str, *words: str, **variables: str) -> str:
         """What a command for the cluster prints, which is told nothing of a home folder."""
         line = [sys.executable, "-m", "orchestrator", command, *words, "--address", self.url]
-        done = subprocess.run(line, env=self.shell.environment, capture_output=True, text=True, timeout=120)
-        self.code = done.returncode
+        environment = {**self.shell.environment, **variables}
+        done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=120)
+        self.code, self.error = done.returncode, done.stderr
         return done.stdout
 
     def sessions(self) -> int:
@@ -110,14 +122,14 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     (broken / "orchestrator" / "__init__.py").write_text("raise RuntimeError('this is not what was sent')")
     shell = Shell(folder)
     shell.home = folder / "shared"
-    shell.environment |= {"RAY_AUTH_TOKEN": TOKEN, "PLANTED": SECRET}
+    shell.environment |= {"RAY_AUTH_TOKEN": TOKEN, "ORCHESTRATOR_OWNER": "ann", **SECRETS}
     (folder / "mlflow").mkdir()
     open_client(f"sqlite:///{folder}/new.db")
     mlflow = Server(folder / "mlflow", folder / "new.db")
     starting = threading.Thread(target=mlflow.start)
     starting.start()
     try:
-        made = Cluster(free_port(), shell, shell.home, mlflow, {"PYTHONPATH": str(broken), "PLANTED": SECRET})
+        made = Cluster(free_port(), shell, shell.home, mlflow, {"PYTHONPATH": str(broken), **SECRETS})
         with made.nodes:
             made.start()
             starting.join()
@@ -181,11 +193,16 @@ def test_an_experiment_outlives_its_drivers_and_its_cluster(cluster: Cluster, cu
     assert "The cluster's environment must have PLANTED: values are not sent" in told
     assert "Attempt 1 is job tiny-" in told
 
+    looking = cluster.shell.start("doctor", "--address", cluster.url, "--format", "json")
+
     # The same again joins what runs.
     told = cluster.submit(spec)
     assert "already as job tiny-" in told
     assert "nothing was sent" in told
     wait_for(lambda: cluster.sessions() == 1 and cluster.trains("-000"))
+    findings = json.loads(looking.communicate(timeout=60)[0])["findings"]
+    assert [f["found"].partition(": ")[2] for f in findings if f["check"] == "Ray"] == ["2 nodes, 2 CPUs, 0 GPUs"]
+    assert {finding["state"] for finding in findings} <= {"ok", "absent", "warning"}
     cluster.lose()
     assert drivers() == []
 
@@ -197,6 +214,9 @@ def test_an_experiment_outlives_its_drivers_and_its_cluster(cluster: Cluster, cu
     status = json.loads(cluster.ask("status", "tiny", "--format", "json"))
     assert status["job"]["attempt"] == 1
     assert status["id"] == status["job"]["experiment"]
+    cluster.ask("pause", "tiny", ORCHESTRATOR_OWNER="bob")
+    assert cluster.code == 2
+    assert "is ann's" in cluster.error
     told = cluster.ask("pause", "tiny")
     assert re.match(r"Attempt 1 of tiny-\w{8} has been stopped; submit its spec again", told)
     told = cluster.ask("logs", "tiny")
@@ -213,13 +233,16 @@ def test_an_experiment_outlives_its_drivers_and_its_cluster(cluster: Cluster, cu
     assert following.returncode == 0, told
     assert "Attempt 2 is job tiny-" in told
     assert "The connection is lost" in told
-    assert "Stopped by `orchestrator stop`: 3 of 3 trials have ended." in told
+    assert "Stopped by `orchestrator stop`: 2 of 2 trials have ended." in told
     assert re.search(r"Attempt 2 of tiny-\w{8} has succeeded", told)
     records = cluster.shell.records()
     searched = [record for record in records.values() if record.trial.phase is Phase.SEARCH]
-    assert [record.status for record in searched] == [Status.STOPPED] * 2
+    assert [record.status for record in searched] == [Status.STOPPED]
     assert all(record.epochs >= before.get(record.trial.id, 0) for record in searched)
     assert cluster.states() == ["succeeded"]
+    client = MlflowClient(cluster.mlflow.uri)
+    (found,) = [experiment for experiment in client.search_experiments() if experiment.name == "tiny"]
+    assert {run.data.tags["mlflow.user"] for run in client.search_runs([found.experiment_id])} == {"ann"}
     assert json.loads(cluster.ask("results", "--format", "json")) == cluster.shell.results()
 
 

@@ -77,6 +77,10 @@ def test_an_extended_experiment_is_found_by_every_spec_that_it_ever_had(home: Ho
         assert (placed.spec.hash, placed.changes) == (MOST.hash, ())
         assert placed.notes == (() if spec == MOST else (told,))
         assert home.experiment(spec).path == folder.path
+        # As commands name it that know the spec alone.
+        assert home.find(spec.id).path == folder.path
+    with pytest.raises(UsageError, match="there is no experiment 'tiny-00000000'"):
+        home.find("tiny-00000000")
 
 
 def test_what_was_added_in_different_ways_is_brought_together(home: Home) -> None:
