@@ -12,15 +12,13 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from orchestrator.errors import CheckpointError, OrchestratorError, UsageError
+from orchestrator.errors import OrchestratorError, UsageError
 from orchestrator.search.trials import Phase, Record, Status, Trial, created, ended
 from orchestrator.spec import ExperimentSpec, load_spec
 from orchestrator.spec.loading import to_yaml
-from orchestrator.store.files import write_atomically
 from orchestrator.store.folder import ExperimentFolder
 from orchestrator.store.home import MIN_FREE_BYTES, Home
 from orchestrator.store.lock import looking
-from orchestrator.store.trial import TrialFolder
 
 BASE = {
     "name": "tiny",
@@ -337,89 +335,3 @@ def test_the_time_of_all_sessions_is_summed_up(home: Home, spec: ExperimentSpec,
     clock[0] = 95_000.0
     folder.journal.append({"event": "extended"})
     assert folder.seconds() == 15
-
-
-@pytest.fixture
-def trial(tmp_path: Path) -> TrialFolder:
-    folder = TrialFolder(tmp_path / "trial")
-    assert folder.metrics() == []
-    folder.path.mkdir()
-    for epoch in (1, 2, 3):
-        folder.add_metrics(epoch, {"val/acc1": epoch * 10.0})
-    return folder
-
-
-def test_metrics_are_read_back_by_epoch(trial: TrialFolder) -> None:
-    assert trial.metrics() == [{"epoch": epoch, "val/acc1": epoch * 10.0} for epoch in (1, 2, 3)]
-
-
-def test_a_cut_last_line_is_left_out_and_rewinding_makes_room_for_it(trial: TrialFolder) -> None:
-    path = trial.path / "metrics.jsonl"
-    content = path.read_bytes()
-    start_of_last = content.rindex(b"\n", 0, -1) + 1
-    for size in range(start_of_last, len(content)):
-        path.write_bytes(content[:size])
-        assert [entry["epoch"] for entry in trial.metrics()] == [1, 2]
-        trial.rewind(2)
-        trial.add_metrics(3, {"val/acc1": 30.0})
-        assert path.read_bytes() == content
-
-
-def test_a_damaged_line_is_named(trial: TrialFolder) -> None:
-    log = trial.path / "metrics.jsonl"
-    log.write_text('{"epoch": 1}\n\x00\x00\n{"epoch": 3}\n')
-    with pytest.raises(CheckpointError, match=r"metrics.jsonl, line 2: damaged"):
-        trial.metrics()
-
-
-@pytest.mark.parametrize("epoch", [0, 1, 2, 3, 9])
-def test_rewinding_forgets_what_came_after(trial: TrialFolder, epoch: int) -> None:
-    trial.rewind(epoch)
-    assert [entry["epoch"] for entry in trial.metrics()] == [e for e in (1, 2, 3) if e <= epoch]
-
-
-# Files
-
-
-@pytest.mark.parametrize("links", [True, False])
-def test_checkpoints_of_another_trial_take_the_place_of_the_own_ones(
-    trial: TrialFolder, monkeypatch, links: bool
-) -> None:
-    other = TrialFolder(trial.path.with_name("other"))
-    for folder, names in ((trial, "16"), (other, "23")):
-        folder.checkpoints.mkdir(parents=True)
-        for name in names:
-            (folder.checkpoints / f"checkpoint-0000000{name}.pt").write_text(f"{folder.path.name} {name}")
-    if not links:
-        monkeypatch.setattr(Path, "hardlink_to", lambda self, target: os.link("/nowhere", self))
-    for _ in range(2):
-        trial.take_checkpoints(other)
-        found = {path.name[-4]: path.read_text() for path in trial.checkpoints.iterdir()}
-        assert found == {"2": "other 2", "3": "other 3"}
-    shutil.rmtree(other.checkpoints)
-    assert {path.read_text() for path in trial.checkpoints.iterdir()} == {"other 2", "other 3"}
-    with pytest.raises(CheckpointError, match="there is no checkpoint"):
-        trial.take_checkpoints(other)
-    assert len(list(trial.checkpoints.iterdir())) == 2
-
-
-def test_writing_replaces_the_whole_file_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
-    path = tmp_path / "file.txt"
-    for text in ("long old content ä", "new"):
-        write_atomically(path, text)
-        assert path.read_text(encoding="utf-8") == text
-        assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path, monkeypatch) -> None:
-    path = tmp_path / "file.txt"
-    write_atomically(path, "old")
-
-    def full(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
-        write_atomically(path, "new")
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
