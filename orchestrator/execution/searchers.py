@@ -146,4 +146,7 @@ def _optuna_sampler(sampling: OptunaSampler, seed: int) -> BaseSampler:
             case "nsgaii":
                 return samplers.NSGAIISampler(population_size=sampling.population_size or 10, seed=seed)
             case _:
-                return samplers.TPESampler(n_startup_trials=sampling.startup_trials or 10, seed=seed)
+                # Releases before 5 ignore the points that run unless they are told not to.
+                return samplers.TPESampler(
+                    n_startup_trials=sampling.startup_trials or 10, constant_liar=True, seed=seed
+                )
