@@ -38,6 +38,13 @@ CompleteWait=0
 FirstJobId={first_job}
 ReturnToService=2
 KillWait=15
+# Its limits are for machines with nothing else to do: past them it gives a launch up, or takes a node away.
+MessageTimeout=60
+TCPTimeout=30
+BatchStartTimeout=60
+UnkillableStepTimeout=180
+# Seconds until a job that has ended is forgotten.
+MinJobAge=86400
 GresTypes=gpu
 {nodes}
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
@@ -169,7 +176,9 @@ class SlurmCluster:
 
     def state(self, job: str) -> dict[str, str]:
         """What the controller says of a job."""
-        return dict(part.split("=", 1) for part in self.call("scontrol", "show", "job", job).split() if "=" in part)
+        told = self.call("scontrol", "show", "job", job)
+        assert told, f"the controller tells nothing of job {job}"
+        return dict(part.split("=", 1) for part in told.split() if "=" in part)
 
     def stop(self) -> None:
         """End the daemons, the last one first; with the controller gone none of its nodes' jobs is left."""

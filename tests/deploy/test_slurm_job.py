@@ -15,7 +15,7 @@ import pytest
 import slurm_cluster
 from slurm_cluster import SlurmCluster, SlurmUnusableError, missing, wait_for
 
-from orchestrator.search.trials import Status
+from orchestrator.search.trials import Phase, Status
 from tests.execution.conftest import Shell
 
 SCRIPT = Path(__file__).parents[2] / "deploy" / "slurm" / "orchestrator.sbatch"
@@ -117,46 +117,73 @@ def processes_of(job: str) -> list[str]:
     return [command for command in commands if f"/ray-{job}-" in command]
 
 
+SHORT = {"search.num_samples": 1, "search.final_seeds": 0}
+LONG = {
+    "data.train_samples": 600,
+    "training.epochs": 50_000,
+    "training.checkpoint_interval_s": 0.5,
+    "search.final_seeds": 0,
+    "search.variants": {"alone": {"set": {"distillation": {"kd_weight": 0.0, "ce_weight": 1.0}}}},
+}
+"""Two trials, one for each node, that no machine ends before they are stopped."""
+
+
 @needs_slurm
 @pytest.mark.timeout(800)
 def test_jobs_share_a_node_and_go_on_after_being_queued_again(slurm: SlurmCluster, shell: Shell) -> None:
-    short = {"search.num_samples": 1, "search.final_seeds": 0}
-    spec = shell.spec({**short, "training.epochs": 60, "training.checkpoint_interval_s": 0})
     slurm.environment["ORCHESTRATOR_HOME"] = str(shell.home)
     # One of the node n1's, two of n2's.
-    job = slurm.submit(SCRIPT, [spec], [*options(2), "--gpus=3"], shell.folder)
+    job = slurm.submit(SCRIPT, [shell.spec(LONG)], [*options(2), "--gpus=3"], shell.folder)
     log = shell.folder / f"{job}.log"
     # At the same time, and on one of its nodes, another one.
     (shell.folder / "other").mkdir()
     other = Shell(shell.folder / "other")
     slurm.environment["ORCHESTRATOR_HOME"] = str(other.home)
-    small = other.spec(short)
-    second = slurm.submit(SCRIPT, [small, "--set", "seed=1"], [*options(1), "--nodelist=n1"], other.folder)
+    second = slurm.submit(SCRIPT, [other.spec(SHORT), "--set", "seed=1"], [*options(1), "--nodelist=n1"], other.folder)
+
+    def state(number: str) -> str:
+        now = slurm.state(number)["JobState"]
+        assert now in ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "COMPLETED"), now
+        return now
 
     def trained() -> bool:
-        assert slurm.state(job)["JobState"] in ("PENDING", "CONFIGURING", "RUNNING"), log.read_text()
-        return any((shell.home / "experiments").glob("tiny-*/trials/*/checkpoint*"))
+        assert state(job) != "COMPLETED", log.read_text()
+        return len({path.parent for path in shell.home.glob("experiments/tiny-*/trials/*/checkpoints/*.pt")}) == 2
 
-    # What Slurm does when a job's time is nearly over.
+    def epochs() -> dict[str, int]:
+        files = shell.home.glob("experiments/tiny-*/trials/*/metrics.jsonl")
+        return {path.parent.name: len(path.read_text().splitlines()) for path in files}
+
+    def goes_on() -> bool:
+        # Slurm lets two minutes pass before it starts such a job.
+        if state(job) == "PENDING":
+            slurm.call("scontrol", "update", f"JobId={job}", "StartTime=now")
+        now = epochs()
+        return all(now[trial] > saved[trial] for trial in saved)
+
     wait_for(trained, 200, "a checkpoint", log)
+    # What Slurm does when a job's time is nearly over.
     slurm.call("scancel", "--batch", "--signal=USR1", job)
-    wait_for(lambda: slurm.state(job).get("Restarts") == "1", 90, "queueing again", log)
-    # Slurm lets two minutes pass before it starts such a job.
-    slurm.call("scontrol", "update", f"JobId={job}", "StartTime=now")
-    wait_for(lambda: slurm.state(job)["JobState"] == "COMPLETED", 300, f"the end ({slurm.state(job)})", log)
-    wait_for(
-        lambda: slurm.state(second)["JobState"] == "COMPLETED", 100, "the other's end", other.folder / f"{second}.log"
-    )
+    wait_for(lambda: slurm.state(job)["Restarts"] == "1", 90, "queueing again", log)
+    saved = epochs()
+    assert {record.status for record in shell.records().values()} == {Status.INTERRUPTED}
+    wait_for(goes_on, 200, "another epoch", log)
+    assert shell.run("stop", "tiny", "--now").returncode == 0
+    wait_for(lambda: state(job) == "COMPLETED", 100, "the end", log)
+    wait_for(lambda: state(second) == "COMPLETED", 100, "the other's end", other.folder / f"{second}.log")
 
     told = log.read_text()
     assert "queueing again" in told
     assert "start number 2" in told
     assert told.count("Ray has 2 node(s), 2 CPUs, 3 GPUs") == 2
     assert "Ray's head did not start" not in told
-    assert {record.status for record in shell.records().values()} == {Status.FINISHED}
+    searched = {key: record for key, record in shell.records().items() if record.trial.phase is Phase.SEARCH}
+    assert searched.keys() == saved.keys()
+    assert {record.status for record in searched.values()} == {Status.STOPPED}
+    assert all(record.epochs > saved[key] > 0 for key, record in searched.items())
     assert {record.status for record in other.records().values()} == {Status.FINISHED}
     for number in (job, second):
-        assert processes_of(number) == []
+        wait_for(lambda number=number: not processes_of(number), 20, f"the end of what job {number} started")
         assert not list(Path("/tmp").glob(f"ray-{number}-*"))
     # A token has 64 digits.
     assert not re.search(r"\b[0-9a-f]{64}\b", told)
