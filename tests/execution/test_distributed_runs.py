@@ -131,6 +131,8 @@ def test_the_loss_of_a_node_costs_an_elastic_trial_workers_and_no_more(
 ) -> None:
     from ray.cluster_utils import Cluster
 
+    # How soon the head sees that nothing answers there any more.
+    monkeypatch.setenv("RAY_health_check_period_ms", "500")
     # How long the lost place is looked for before fewer workers go on.
     monkeypatch.setenv("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "4")
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
@@ -139,7 +141,7 @@ def test_the_loss_of_a_node_costs_an_elastic_trial_workers_and_no_more(
         ray.init(address=cluster.address, logging_level="ERROR", log_to_driver=False)
         changes = {
             "resources": {"num_workers": [1, 2], "placement": "spread"},
-            "training.epochs": 300,
+            "training.epochs": 100,
             "training.checkpoint_interval_s": 0,
             "search": {"final_seeds": 0, "variants": {"dtd": {}}},
             "student.norm": "group",
@@ -165,7 +167,7 @@ def test_the_loss_of_a_node_costs_an_elastic_trial_workers_and_no_more(
         (result,) = outcome
         assert {record.status for record in result.records} == {Status.FINISHED}
         (student,) = (record for record in result.records if record.trial.phase is Phase.SEARCH)
-        assert student.epochs == 300
+        assert student.epochs == 100
     finally:
         ray.shutdown()
         cluster.shutdown()
