@@ -36,10 +36,11 @@ from orchestrator import build, load_spec, names
 from orchestrator.data import Augmentation
 from orchestrator.data.logit_store import LogitStore
 from orchestrator.data.views import View, Views
+from orchestrator.execution.cache import Cache
 from orchestrator.execution.cluster import quiet_settings
 from orchestrator.execution.job import Job
 from orchestrator.execution.runner import run_experiment
-from orchestrator.execution.session import Cache, Session
+from orchestrator.execution.session import Session
 from orchestrator.models import build_model
 from orchestrator.search.logits import Keeping
 from orchestrator.search.plan import make_plan

@@ -10,20 +10,28 @@ With --workers N it prints instead, for trials on a gang of N workers with a CPU
   trainer   a Tune trial that starts a Ray Train trainer of its own, which returns at once (3 trials)
   start     from the session's begin to the end of its first trial, the start of the gang included
   trial     from the end of one trial to the end of the next, as above
+  head      what a gang takes on the node of Ray's control plane, where all of it runs but the workers: memory that its
+            processes share with nobody, and CPU time until the middle of the session, most of it their start (Linux)
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
+import os
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from orchestrator import load_spec, run
+from orchestrator import load_spec
 from orchestrator.execution.cluster import quiet_settings
+from orchestrator.execution.runner import run_experiment
+from orchestrator.execution.watcher import Watcher
+from orchestrator.search.trials import Record
 from orchestrator.store.home import Home
 
 SPEC: dict[str, Any] = {
@@ -39,6 +47,39 @@ SPEC: dict[str, Any] = {
     },
     "resources": {"max_concurrent_trials": 1},
 }
+
+
+OF_A_GANG = ("ray::GangTrainable", "ray::TrainController", "ray::SynchronizationActor")
+"""Titles of its processes beside the workers."""
+
+
+class AtHalf(Watcher):
+    """Looks at the processes of a gang after half of the trials."""
+
+    def __init__(self, trials: int) -> None:
+        self._left = (trials + 1) // 2
+        self.processes: list[tuple[str, float, float]] = []
+        """Of each the title, MB of its own, and seconds of CPU time."""
+
+    def on_end(self, record: Record) -> None:
+        self._left -= 1
+        if self._left == 0 and Path("/proc/self/smaps_rollup").exists():
+            self.processes = sorted(gang_processes())
+
+
+def gang_processes() -> Iterator[tuple[str, float, float]]:
+    """Processes of a gang on this machine, as `AtHalf` has them; no other Ray may run a gang here."""
+    for process in Path("/proc").iterdir():
+        if not process.name.isdigit():
+            continue
+        with contextlib.suppress(OSError):
+            title = (process / "cmdline").read_bytes().decode(errors="replace")
+            for known in OF_A_GANG:
+                if title.startswith(known):
+                    lines = (process / "smaps_rollup").read_text().splitlines()
+                    own = sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
+                    ticks = (process / "stat").read_text().rpartition(")")[2].split()[11:13]
+                    yield known.removeprefix("ray::"), own / 1000, sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
 
 
 def gaps(times: list[float]) -> float:
@@ -123,8 +164,9 @@ def work(folder: Path, trials: int) -> float:
     """A trial in a plain loop, in milliseconds."""
     import torch
 
+    from orchestrator.execution.cache import Cache
     from orchestrator.execution.job import Job
-    from orchestrator.execution.session import Cache, Session
+    from orchestrator.execution.session import Session
 
     torch.set_num_threads(1)
     content = load_spec(SPEC).run_content({})
@@ -135,10 +177,10 @@ def work(folder: Path, trials: int) -> float:
     return gaps(ends)
 
 
-def trial(folder: Path, trials: int, workers: int = 1) -> tuple[float, float]:
+def trial(folder: Path, trials: int, workers: int = 1, watcher: Watcher | None = None) -> tuple[float, float]:
     """The first trial of the orchestrator, in seconds, and a later one, in milliseconds."""
     spec = load_spec(SPEC, {"search.num_samples": trials + 1, "resources.num_workers": workers})
-    run(spec, home=folder)
+    run_experiment(spec, Home(folder), watcher=watcher)
     events = Home(folder).experiment(spec).journal.read()
     (begin,) = (event["started"] for event in events if event["event"] == "session")
     ends = [event["at"] for event in events if event["event"] == "ended"]
@@ -160,11 +202,15 @@ def main() -> None:
         ray.init(address="local", num_cpus=cpus, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
         if workers > 1:
             nested = own_trainers(folder / "nested", 1 if arguments.quick else 3, workers)
-            start, ours = trial(folder / "home", trials, workers)
+            half = AtHalf(trials)
+            start, ours = trial(folder / "home", trials, workers, half)
             print(f"trials of one epoch on ten images, with {workers} workers; median of {trials}")
             print(f"trainer  {nested:7.1f} ms a trial that starts its own trainer: {nested / ours:.0f} x a trial here")
             print(f"start    {start:7.1f} s until the first trial has ended (aim: at most 15 s on 2 cores)")
             print(f"trial    {ours:7.1f} ms a trial, MLflow included (aim: at most 500 ms)")
+            memory, spent = (sum(process[n] for process in half.processes) for n in (1, 2))
+            each = ", ".join(f"{title} {own:.0f} MB, {cpu:.1f} s" for title, own, cpu in half.processes)
+            print(f"head     {memory:7.0f} MB and {spent:.1f} s of CPU time a gang: {each}")
             return
         bare, (_, ours) = floor(folder / "floor", trials), trial(folder / "home", trials)
         ray.shutdown()

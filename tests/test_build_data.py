@@ -10,8 +10,9 @@ from PIL import Image
 from orchestrator import build, load_spec
 from orchestrator.data import load_dataset
 from orchestrator.errors import DataError
+from orchestrator.execution.cache import Cache
 from orchestrator.execution.job import Job
-from orchestrator.execution.session import Cache, Session
+from orchestrator.execution.session import Session
 from orchestrator.search.plan import make_plan
 
 SPEC = {

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from orchestrator import build, load_spec, names
 from orchestrator.data import load_dataset
+from orchestrator.execution.cache import Cache
 from orchestrator.execution.job import Job
-from orchestrator.execution.session import Cache, Session
+from orchestrator.execution.session import Session
 from orchestrator.models.average import AveragedTeacher
 from orchestrator.search.plan import Plan, make_plan
 

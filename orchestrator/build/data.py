@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import torch
 
 from orchestrator.build.options import arguments
 from orchestrator.build.seeds import Stream, stream_seed
@@ -33,6 +35,13 @@ class Splits:
     """What configurations are chosen on."""
     seed: int = 0
     """What divided them: the experiment's seed, for all its runs."""
+
+    def to(self, device: torch.device) -> Splits:
+        """The same, with all but the data set itself on `device`."""
+        train = self.train.to(device)
+        same = self.teacher_train is self.train
+        teacher_train = train if same else self.teacher_train.to(device)
+        return replace(self, train=train, teacher_train=teacher_train, val=self.val.to(device))
 
 
 def build_splits(run: RunSpec, dataset: Dataset, split_seed: int) -> Splits:

@@ -71,7 +71,7 @@ def _feature_term(
     shapes_student, shapes_teacher = (
         [found[layer] for layer in wanted] for found, wanted in zip(shapes, layers, strict=True)
     )
-    setup = Setup(shapes_student, shapes_teacher, train.labels)
+    setup = Setup(shapes_student, shapes_teacher, train.labels.cpu())
     shared = set(FeatureSection.model_fields)
     options = section.options if isinstance(section, PluginSection) else section.model_dump(exclude={"method", *shared})
     loss = factory(setup, **options).to(device)

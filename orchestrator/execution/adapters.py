@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ray.exceptions import RayTaskError
 from ray.tune import Callback, ProgressReporter
 from ray.tune.search import Searcher
 
@@ -51,8 +52,10 @@ class DriverCallback(Callback):
         self._driver.on_end(trial.trial_id)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        # A trainable reports what it raises as a result, so this is the end of its process.
+        # A trainable reports failures as a result, so this is the end of its process.
         error, file = trial.get_pickled_error(), Path(trial.error_file or "")
+        if isinstance(error, RayTaskError):
+            error = error.cause
         # Ray has not copied its file yet to where `get_error` would read it.
         by_ray = file.is_file() and RAY_KILLED in file.read_text()
         killed = RAY_KILLED if by_ray else "killed, or out of memory"

@@ -22,6 +22,9 @@ from orchestrator.execution.job import FAILURE, FATAL, LASTING, MEMORY
 from orchestrator.execution.memory import in_short, ran_out
 from orchestrator.store.trial import TrialFolder
 
+CUDA = "CUDA error"
+"""Words of the errors of the driver, where their type does not tell."""
+
 
 def failed(error: Exception, folder: str) -> dict[str, Any]:
     """The trial's last result; the traceback goes into the trial's own `folder`."""
@@ -38,6 +41,17 @@ def failed(error: Exception, folder: str) -> dict[str, Any]:
         MEMORY: memory,
         "done": True,
     }
+
+
+def breaks_gpu(error: BaseException | None) -> bool:
+    """Whether an error, or what caused it, leaves a process with a GPU that fails every later call."""
+    if ran_out(error):
+        return False
+    while error is not None:
+        if type(error).__name__ == "AcceleratorError" or (isinstance(error, RuntimeError) and CUDA in str(error)):
+            return True
+        error = error.__cause__
+    return False
 
 
 def _hits_all(error: Exception) -> bool:

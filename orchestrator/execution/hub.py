@@ -89,7 +89,6 @@ class Hub:
     def __init__(self, restarts: int, marks: range = range(1, GANGS)) -> None:
         self._restarts = restarts
         self._marks = marks
-        self._opened = 0
         self._gangs: dict[str, Gang] = {}
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -97,9 +96,10 @@ class Hub:
     # What a trial calls.
 
     async def open(self, key: str) -> int:
-        """Make a gang known; returns its mark."""
-        self._gangs[key] = Gang(mark=self._marks[self._opened % len(self._marks)])
-        self._opened += 1
+        """Make a gang known; returns a mark that no other one has, which it waits for where all are taken."""
+        while not (free := set(self._marks) - {gang.mark for gang in self._gangs.values()}):
+            await asyncio.sleep(1)
+        self._gangs[key] = Gang(mark=min(free))
         return self._gangs[key].mark
 
     async def order(self, key: str, order: Order) -> dict[str, Any]:
@@ -134,6 +134,14 @@ class Hub:
         if (gang := self._gangs.get(key)) is not None:
             async with gang.changed:
                 gang.over, gang.left = gang.over or reason, gang.left or left
+                gang.changed.notify_all()
+
+    async def refuse(self, key: str, reason: str) -> None:
+        """A gang's workers cannot begin, nor could others: it ends, and whoever waits for it hears that none can."""
+        if (gang := self._gangs.get(key)) is not None:
+            async with gang.changed:
+                gang.answer = gang.answer or {FAILURE: reason, FATAL: True, "done": True}
+                gang.over = gang.over or reason
                 gang.changed.notify_all()
 
     async def watch(self, key: str, trial: Any) -> None:

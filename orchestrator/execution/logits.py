@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,8 @@ class StoredLogits:
 
     def serve(self, run: TrainingRun) -> None:
         """Take the run that will ask; it needs its targets before it is made."""
-        self._run = run
+        # The run has this one; each would keep the other, and all images and logits, until garbage is collected.
+        self._run: TrainingRun = weakref.proxy(run)
         key = {**self._key, "precision": f"{run.settings.precision} on {run.world.device.type}"}
         keeping = self._keeping
         self._store = LogitStore(
@@ -90,5 +92,5 @@ class StoredLogits:
 
 def images_digest(images: Images) -> str:
     """A hash of the pixels and their order."""
-    pixels = images.images.contiguous()
+    pixels = images.images.cpu().contiguous()
     return hashlib.sha256(repr(tuple(pixels.shape)).encode() + pixels.numpy().data).hexdigest()

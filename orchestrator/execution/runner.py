@@ -34,6 +34,7 @@ from orchestrator.search.trials import Phase, Record, Status
 from orchestrator.search.warm_start import Told
 from orchestrator.spec.base import expand_environment
 from orchestrator.spec.experiment import ExperimentSpec, digest
+from orchestrator.spec.resources import ResourcesSpec
 from orchestrator.store.folder import ExperimentFolder
 from orchestrator.store.home import Home
 from orchestrator.store.placing import Placed, place
@@ -114,7 +115,8 @@ def run_experiment(
                     interrupt.check()
                     if address is not None:
                         plan.concurrency(cluster)
-                        watcher.on_stage("looking at the cluster's nodes")
+                    if address is not None or _workers_need_gpus(spec.resources):
+                        watcher.on_stage("looking at the cluster's nodes" if address else "looking at this machine")
                         for finding in preflight(plan, home, interrupt.check):
                             watcher.on_note(f"{finding.node}: {finding.check}: {finding.found}; {finding.advice}")
                     _run_trials(driver, cluster, interrupt)
@@ -187,6 +189,11 @@ def _driver(
         _clock(spec, folder),
     )
     return Driver(agenda, home, folder, tracker, watcher, described)
+
+
+def _workers_need_gpus(resources: ResourcesSpec) -> bool:
+    """Whether Ray Train's workers would be started again and again where torch cannot use a GPU."""
+    return resources.gpus_per_worker > 0 and resources.workers != (1, 1)
 
 
 def _run_trials(driver: Driver, cluster: Machine, interrupt: Interrupt) -> None:

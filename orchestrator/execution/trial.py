@@ -1,7 +1,8 @@
 """The Tune trainables: each runs one trial after the other in the same actor, alone or with a gang of workers.
 
 A trial that fails reports so as its last result instead of raising: its actor, and what that has loaded, goes
-on to serve the next trial. Only the death of the process is left to Ray.
+on to serve the next trial. Only the death of the process is left to Ray, and a process that cannot go on: Tune
+replaces one that raises.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
-from orchestrator.execution.failing import failed
+from orchestrator.errors import OrchestratorError, first_line
+from orchestrator.execution.failing import breaks_gpu, failed
 from orchestrator.execution.gang import Gang, terms
 from orchestrator.execution.hub import Order, serving_hub
 from orchestrator.execution.job import DESCRIBED, FAILURE, INTERRUPTED, Job
@@ -29,9 +31,11 @@ HEAD_NODE = "node:__internal_head__"
 class DistillationTrainable(tune.Trainable):
     """One trial of an experiment; `reset_config` takes the next one, and keeps data and teacher loaded."""
 
+    _session: Session | None = None
+
     def setup(self, config: dict[str, Any]) -> None:
         # The driver imports this module too, and does without torch.
-        from orchestrator.execution.session import Cache
+        from orchestrator.execution.cache import Cache
         from orchestrator.training.process import prepare_process
 
         prepare_process(config["threads"])
@@ -40,27 +44,44 @@ class DistillationTrainable(tune.Trainable):
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self._job = Job.from_json(new_config["job"])
-        self._session: Session | None = None
+        self._drop()
         return True
 
     def step(self) -> dict[str, Any]:
+        try:
+            result = self._train()
+        except Exception as error:
+            result = failed(error, self._job.folder)
+            if breaks_gpu(error):
+                self._session = None
+                # Without its type, which the driver would need torch to read.
+                raise OrchestratorError(first_line(error)) from None
+        if result["done"]:
+            self._drop()
+        return result
+
+    def _train(self) -> dict[str, Any]:
+        """Train the next epoch; its metrics."""
         from orchestrator.execution.device import granted_device
         from orchestrator.execution.session import Session
         from orchestrator.training import World
 
-        try:
-            first = self._session is None
-            if self._session is None:
-                self._session = Session(self._job, self._cache, World(device=granted_device()))
-            session = self._session
-            # A process that was killed may have got to where the trial waits, and not have told it.
-            metrics: dict[str, Any] = {**(session.last_epoch() if session.done else session.train_epoch())}
-            if first:
-                metrics[DESCRIBED] = self._session.described
-        except Exception as error:
-            self._session = None
-            return failed(error, self._job.folder)
-        return {**metrics, "done": self._session.done}
+        session = self._session
+        first = session is None
+        if session is None:
+            session = self._session = Session(self._job, self._cache, World(device=granted_device()))
+        # A process that was killed may have got to where the trial waits, and not have told it.
+        metrics: dict[str, Any] = {**(session.last_epoch() if session.done else session.train_epoch())}
+        if first:
+            metrics[DESCRIBED] = session.described
+        return {**metrics, "done": session.done}
+
+    def _drop(self) -> None:
+        """Let the last trial go, and its memory with it: others may share the GPU."""
+        import torch
+
+        self._session = None
+        torch.cuda.empty_cache()
 
     def cleanup(self) -> None:
         """The actor ends: keep what an interrupted trial has trained."""

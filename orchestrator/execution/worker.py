@@ -13,10 +13,12 @@ from ray.train.torch import get_device
 from torch import distributed as dist
 
 from orchestrator.errors import DivergenceError, first_line
+from orchestrator.execution.cache import Cache
+from orchestrator.execution.device import granted_device
 from orchestrator.execution.failing import failed
 from orchestrator.execution.hub import Order
 from orchestrator.execution.job import DESCRIBED, INTERRUPTED, Job
-from orchestrator.execution.session import Cache, Session
+from orchestrator.execution.session import Session
 from orchestrator.training import Interrupted, World
 from orchestrator.training.process import prepare_process
 
@@ -32,16 +34,17 @@ def work(config: dict[str, Any]) -> None:
         try:
             worker = Worker(hub, config["gang"], _world(config["threads"]))
         except Exception as error:
-            # It would fail again and again: a gang whose workers cannot begin ends.
-            ray.get(hub.close.remote(config["gang"], f"a worker could not begin: {first_line(error)}"))
+            # It would fail again and again, in new workers too.
+            ray.get(hub.refuse.remote(config["gang"], f"a worker could not begin: {first_line(error)}"))
             raise
         worker.serve()
 
 
 def _world(threads: int) -> World:
     prepare_process(threads)
-    context, device = train.get_context(), get_device()
-    return World(context.get_world_rank(), context.get_world_size(), device[0] if isinstance(device, list) else device)
+    context = train.get_context()
+    # Workers of a node see each other's GPUs.
+    return World(context.get_world_rank(), context.get_world_size(), granted_device(get_device()))
 
 
 class Worker:
@@ -82,6 +85,9 @@ class Worker:
             if not _lost_peer(error):
                 self._answer(turn, self._failed(error, order), in_step=False)
             raise
+        if self._session is None:
+            # Others may share the GPU.
+            torch.cuda.empty_cache()
         if result is not None and self._world.rank == 0:
             self._answer(turn, result)
 
@@ -91,6 +97,7 @@ class Worker:
         if self._session is None or self._session.job != job:
             # What the last trial held goes before the next one's comes.
             self._session = None
+            torch.cuda.empty_cache()
             if order.save:
                 return {}
             if not self._load(turn, order, job):

@@ -45,7 +45,7 @@ class ResourcesSpec(Section):
         "pack", description="A trial's workers on as few nodes as possible, or on as many."
     )
     cpus_per_worker: int = Field(1, ge=1, description="CPU cores, and threads, of one worker.")
-    gpus_per_worker: float = Field(0.0, ge=0, description="GPUs of one worker; a fraction shares one.")
+    gpus_per_worker: float = Field(0.0, ge=0, description="GPUs of one worker; a fraction shares one and its memory.")
     custom_resources: dict[str, Annotated[float, Field(gt=0)]] = Field(
         {}, description="What each worker takes of Ray's custom resources, which nodes are given when they start."
     )

@@ -159,7 +159,8 @@ def finished(
 @pytest.fixture(scope="session")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of a teacher that was trained by its own trial, for `session_trials`."""
-    from orchestrator.execution.session import Cache, Session
+    from orchestrator.execution.cache import Cache
+    from orchestrator.execution.session import Session
     from tests.execution.session_trials import finish, job
 
     folder = tmp_path_factory.mktemp("teacher")

@@ -27,8 +27,9 @@ from ray.tune.search import Searcher
 
 from orchestrator import load_spec
 from orchestrator.execution import runner
+from orchestrator.execution.cache import Cache
 from orchestrator.execution.job import DESCRIBED, Job
-from orchestrator.execution.session import Cache, Session
+from orchestrator.execution.session import Session
 from orchestrator.machine import Machine
 from orchestrator.store.home import Home
 from orchestrator.store.journal import Journal

@@ -28,12 +28,12 @@ RAYS = ("ray::IDLE", "DashboardAgent", "RuntimeEnvAgent", "AutoscalingCoordinato
 TWO_WORKERS = {"resources.num_workers": 2, "search.final_seeds": 1, "student.norm": "group"}
 
 
-def steps_of(shell: Shell, record: Record) -> list[int]:
-    """The steps that MLflow has of a trial; it must have one run of it."""
+def steps_of(shell: Shell, record: Record, workers: str = "2") -> list[int]:
+    """The steps that MLflow has of a trial; it must have one run of it, with so many workers."""
     client = MlflowClient(f"sqlite:///{shell.home / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("tiny")
     (run,) = client.search_runs([experiment.experiment_id], f"tags.`orchestrator.key` = '{record.trial.id}'")
-    assert run.data.params["resources.num_workers"] == "2"
+    assert run.data.params["resources.num_workers"] == workers
     return sorted(metric.step for metric in client.get_metric_history(run.info.run_id, names.TRAIN_LOSS))
 
 
@@ -162,12 +162,22 @@ def test_the_loss_of_a_node_costs_an_elastic_trial_workers_and_no_more(
         running = threading.Thread(target=work)
         running.start()
         assert lost.wait(120)
+        before = descendants("RayTrainWorker")
+        assert len(before) == 2
         cluster.remove_node(nodes[1], allow_graceful=False)
-        running.join(200)
+        groups: set[tuple[int, ...]] = set()
+        end = time.monotonic() + 200
+        while running.is_alive() and time.monotonic() < end:
+            groups.add(tuple(pid for pid in descendants("RayTrainWorker") if pid not in before))
+            time.sleep(0.2)
+        running.join(0)
         (result,) = outcome
+        assert {len(group) for group in groups} == {0, 1}, "new workers are fewer"
         assert {record.status for record in result.records} == {Status.FINISHED}
         (student,) = (record for record in result.records if record.trial.phase is Phase.SEARCH)
         assert student.epochs == 100
+        for record in result.records:
+            assert steps_of(shell, record, "[1, 2]") == list(range(1, record.epochs + 1))
     finally:
         ray.shutdown()
         cluster.shutdown()

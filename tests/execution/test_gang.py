@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from orchestrator import load_spec, names
+from orchestrator.execution.cache import Cache
 from orchestrator.execution.cluster import quiet_settings
 from orchestrator.execution.gang import terms
 from orchestrator.execution.job import FAILURE, FATAL, INTERRUPTED, Job
-from orchestrator.execution.session import Cache, Session
+from orchestrator.execution.session import Session
 from orchestrator.search.trials import Phase
 from orchestrator.spec.resources import ResourcesSpec
 from orchestrator.store.trial import TrialFolder

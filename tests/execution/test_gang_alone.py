@@ -18,6 +18,7 @@ pytest.importorskip("ray")
 
 from ray.exceptions import ActorDiedError  # noqa: E402
 
+from orchestrator.errors import ResourceError  # noqa: E402
 from orchestrator.execution import gang as room  # noqa: E402
 from orchestrator.execution import worker  # noqa: E402
 from orchestrator.execution.hub import Order  # noqa: E402
@@ -78,11 +79,28 @@ def test_without_its_hub_a_gang_ends_the_session(gang: Any, monkeypatch: pytest.
     gang.close()
 
 
+def test_workers_that_cannot_use_their_gpus_say_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[str, str]] = []
+    hub = SimpleNamespace(refuse=SimpleNamespace(remote=lambda gang, reason: told.append((gang, reason))))
+    context = SimpleNamespace(get_world_rank=lambda: 0, get_world_size=lambda: 2)
+    monkeypatch.setattr(worker.ray, "get_actor", lambda name: hub)
+    monkeypatch.setattr(worker.ray, "get", lambda value: value)
+    monkeypatch.setattr(worker.ray, "get_gpu_ids", lambda: [0])
+    monkeypatch.setattr(worker.train, "get_context", lambda: context)
+    monkeypatch.setattr(worker, "get_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ResourceError, match="gpus_per_worker"):
+        worker.work({"hub": "hub", "gang": "mine", "threads": torch.get_num_threads()})
+    assert [gang for gang, _ in told] == ["mine"]
+    assert "resources.gpus_per_worker" in told[0][1]
+
+
 def test_a_worker_computes_float32_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
     threads = torch.get_num_threads()
     context = SimpleNamespace(get_world_rank=lambda: 1, get_world_size=lambda: 2)
     monkeypatch.setattr(worker.train, "get_context", lambda: context)
     monkeypatch.setattr(worker, "get_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(worker.ray, "get_gpu_ids", list)
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     try:
         world = worker._world(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -106,6 +107,35 @@ def test_workers_out_of_step_get_no_more_orders() -> None:
         assert await hub.next(G, generation, 1) is None
         assert await hub.next(G, await hub.enlist(G, 2), 0) == (2, SECOND)
         trial.cancel()
+
+    played(scene)
+
+
+def test_no_two_open_gangs_have_the_same_mark() -> None:
+    async def alive() -> None:
+        await asyncio.sleep(0)
+
+    async def play() -> None:
+        hub, trial = Hub(RESTARTS, range(5, 7)), SimpleNamespace(alive=SimpleNamespace(remote=alive))
+        assert [await hub.open("a"), await hub.open("b")] == [5, 6]
+        third = asyncio.create_task(hub.open("c"))
+        await asyncio.sleep(0.01)
+        assert not third.done()
+        await hub.close("a", "its trial ended", left=True)
+        await hub.watch("a", trial)
+        assert await asyncio.wait_for(third, 10) == 5
+
+    asyncio.run(play())
+
+
+def test_workers_that_cannot_begin_end_the_session() -> None:
+    async def scene(hub: Hub) -> None:
+        trial = await given(hub)
+        await hub.refuse(G, "no GPU")
+        assert await trial == {FAILURE: "no GPU", FATAL: True, "done": True}
+        assert await hub.next(G, await hub.enlist(G, 2), 0) is None
+        assert await hub.order(G, SECOND) == {OVER: "no GPU"}
+        await hub.refuse("gone", "no GPU")
 
     played(scene)
 

@@ -10,9 +10,10 @@ from orchestrator import build, names
 from orchestrator.catalog import DATASETS
 from orchestrator.data import load_dataset
 from orchestrator.errors import BuildError, OrchestratorError
+from orchestrator.execution.cache import Cache
 from orchestrator.execution.failing import failed
 from orchestrator.execution.job import FATAL, Job
-from orchestrator.execution.session import WORTH, Cache, Session
+from orchestrator.execution.session import WORTH, Session
 from orchestrator.export.blueprint import Blueprint
 from orchestrator.models import parameter_count
 from orchestrator.search.trials import Phase
@@ -206,6 +207,20 @@ def test_a_trial_does_not_depend_on_what_its_process_ran_before(tmp_path, teache
     after = finish(Session(job(tmp_path, Phase.FINAL, teacher, "after"), cache))
     fresh = finish(Session(job(tmp_path, Phase.FINAL, teacher, "fresh"), Cache()))
     assert without_times(after) == without_times(fresh)
+
+
+def test_trials_on_the_same_images_share_them(tmp_path, teacher):
+    cache = Cache()
+
+    def images(trial, **overrides):
+        return Session(job(tmp_path, teacher=teacher, trial=trial, **overrides), cache).training.data.train.images
+
+    first = images("first")
+    assert images("second", seed=3, student__width=0.25).data_ptr() == first.data_ptr()
+    fewer = images("fewer", data__train_samples=50)
+    assert len(fewer) == 50
+    assert torch.equal(images("again"), first)
+    assert images("again").data_ptr() != first.data_ptr(), "only the latest are kept"
 
 
 def test_sizes_of_the_networks_are_told(tmp_path, teacher):

@@ -7,7 +7,8 @@ from orchestrator import build, names
 from orchestrator.catalog import DATASETS
 from orchestrator.data import load_dataset
 from orchestrator.errors import CheckpointError, TeacherError
-from orchestrator.execution.session import Cache, Session
+from orchestrator.execution.cache import Cache
+from orchestrator.execution.session import Session
 from orchestrator.search.trials import Phase
 from orchestrator.training import evaluate, load_weights, save_weights
 from tests.execution.session_trials import finish, job, run_spec

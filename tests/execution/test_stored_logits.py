@@ -1,5 +1,7 @@
 """A trial that reads its teacher's logits from the shared store, beside one that runs the teacher."""
 
+import gc
+import weakref
 from dataclasses import asdict
 
 import pytest
@@ -9,8 +11,9 @@ from orchestrator import build, load_spec, names
 from orchestrator.catalog import MODELS
 from orchestrator.errors import TeacherError
 from orchestrator.execution import logit_key
+from orchestrator.execution.cache import Cache
 from orchestrator.execution.job import Job
-from orchestrator.execution.session import Cache, Session
+from orchestrator.execution.session import Session
 from orchestrator.search.logits import Keeping
 from orchestrator.search.plan import make_plan
 from orchestrator.training import save_weights
@@ -102,6 +105,25 @@ def test_a_missing_view_has_the_teacher_loaded_once(tmp_path, weights):
     again = session(tmp_path, weights, "again")
     assert compared(finish(again)) == compared(finish(session(tmp_path, weights, "third")))
     assert len(list(tmp_path.glob("store/*/*.bin"))) == 3
+
+
+@pytest.mark.parametrize("stored", [True, False], ids=["stored", "live"])
+def test_what_a_trial_held_goes_with_it_and_not_when_garbage_is_collected(tmp_path, weights, stored):
+    made = session(tmp_path, weights, stored=stored)
+    made.train_epoch()
+    held = [
+        weakref.ref(made.training),
+        weakref.ref(made.training.student),
+        weakref.ref(made.training.data.train.images),
+    ]
+    if stored:
+        held.append(weakref.ref(made._stored._latest[1]))
+    gc.disable()
+    try:
+        del made
+        assert [ref() for ref in held] == [None] * len(held)
+    finally:
+        gc.enable()
 
 
 def test_half_precision_is_told_in_each_epoch(tmp_path, weights):

@@ -11,8 +11,9 @@ from mlflow import MlflowClient
 
 from orchestrator import names
 from orchestrator.cli import main
+from orchestrator.execution.cache import Cache
 from orchestrator.execution.job import Job
-from orchestrator.execution.session import Cache, Session
+from orchestrator.execution.session import Session
 from orchestrator.execution.teacher import fetch_teachers, teacher_weights
 from orchestrator.search.plan import make_plan
 from orchestrator.search.trials import Phase

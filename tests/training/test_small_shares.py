@@ -116,8 +116,26 @@ def _worker(rank: int, size: int, folder: str) -> None:
     world = World(rank, size)
     batch_norm = _history(_run(world, norm="batch"))
     result = {"all": _all(world), "batch": batch_norm, "left": _left_at(world), "told": world.broadcast([rank, "text"])}
-    torch.save(result, Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()
+    result["shrunk"] = _shrinking(rank, folder)
+    torch.save(result, Path(folder) / f"{rank}.pt")
+
+
+def _shrinking(rank: int, folder: str) -> tuple[list[dict[str, float]], dict[str, Any]]:
+    """What a process sees of a run whose epochs have four processes, two, and one."""
+    history: list[dict[str, float]] = []
+    state: dict[str, Any] = {}
+    for size in (4, 2, 1):
+        if rank >= size:
+            break
+        dist.init_process_group("gloo", init_method=f"file://{folder}/of-{size}", rank=rank, world_size=size)
+        run = _run(World(rank, size))
+        if state:
+            run.restore(state)
+        history.append(without_times(run.train_epoch()))
+        state = run.state()
+        dist.destroy_process_group()
+    return history, state
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +161,13 @@ def test_processes_without_a_sample_change_nothing(name: str, shared: Any, alone
 
 def test_resuming_is_continuing(alone: dict[str, Any]) -> None:
     assert alone["resumed"][0] == alone["group"][0][1:]
+
+
+def test_a_run_goes_on_with_fewer_processes_each_time(shared: Any, alone: dict[str, Any]) -> None:
+    (whole, ended), (history, state) = alone["group"], shared[0]["shrunk"]
+    assert history == [pytest.approx(epoch, rel=1e-3, abs=1e-4) for epoch in whole]
+    assert [len(process["shrunk"][0]) for process in shared] == [3, 2, 1, 1]
+    torch.testing.assert_close(state["student"], ended["student"], rtol=1e-3, atol=1e-4)
 
 
 def test_batch_norms_of_each_process_stay_finite_and_end_as_the_first_ones(shared: Any) -> None:
