@@ -3,6 +3,9 @@
     python bench/scale.py --json measured.json
     python bench/scaling_model.py measured.json --trials 10000 --gpus 1000 --epochs 240
 
+With --workers above 1 trials run on gangs of so many workers with a GPU each; what `trial_overhead.py --workers 2`
+prints as "head" and "trial" goes in as --gang-mb, --gang-cpu-s and --gang-trial-s.
+
 The formulas are in docs/scaling.md. Figures of one machine are put together here, no cluster was run.
 """
 
@@ -11,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,8 @@ EPOCH_SECONDS = (1.0, 3.0, 10.0, 30.0, 100.0)
 GPUS_PER_NODE = 8
 MAX_TOGETHER = 23
 """Epochs that one call to MLflow takes."""
+GANG_MB, GANG_CPU_S, GANG_TRIAL_S = 920.0, 10.6, 0.226
+"""Printed by `trial_overhead.py --workers 2` on the machine of docs/scaling.md."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,19 @@ class Scenario:
     """Augmented views that teacher logits are stored for."""
     checkpoint_mb: float = 2.3
     """Weights and momentum of a ResNet-20, 4 bytes each."""
+    workers: int = 1
+    """Of each trial."""
+    gang_mb: float = GANG_MB
+    """Memory that one more gang takes on the node of Ray's control plane."""
+    gang_cpu_s: float = GANG_CPU_S
+    """CPU time there for its start."""
+    gang_trial_s: float = GANG_TRIAL_S
+    """From the end of one of its trials to the next one's, without training."""
+
+    @property
+    def at_once(self) -> int:
+        """Trials that run at once."""
+        return self.gpus // self.workers
 
     @property
     def nodes(self) -> int:
@@ -72,7 +90,7 @@ class Prediction:
 
 def predict(measured: Mapping[str, Any], scenario: Scenario, epoch_s: float) -> Prediction:
     """Put the measured costs together."""
-    store, busy = measured["tracking"], scenario.gpus
+    store, busy = measured["tracking"], scenario.at_once
     results = busy / epoch_s
     ends = results / scenario.epochs
     # Driver: what Ray and the driver do for a result, and the wait among all trials.
@@ -99,7 +117,7 @@ def predict(measured: Mapping[str, Any], scenario: Scenario, epoch_s: float) -> 
         tracking_floor=floor,
         lag_s=busy * fixed / free if floor < 1 else float("inf"),
         checkpoints_mb_per_s=results * scenario.checkpoint_mb,
-        logits_gb_per_s_node=min(GPUS_PER_NODE, busy) * scenario.view_gb / epoch_s,
+        logits_gb_per_s_node=min(GPUS_PER_NODE, scenario.gpus) * scenario.view_gb / epoch_s,
         logits_gb_per_s_network=scenario.nodes * scenario.view_gb / epoch_s,
     )
 
@@ -174,7 +192,18 @@ def tables(measured: Mapping[str, Any], scenario: Scenario | None = None) -> lis
         f"driver's memory at the end {memory / 1000:.1f} GB; journal {2 * plan.trials * measured['journal_s']:.0f} s "
         f"of waiting for the disk in all; stored logits {plan.views * plan.view_gb:.1f} GB for {plan.views} views",
         f"TPE after {plan.trials:,} points of one variant: about {1000 * growth:.0f} ms CPU a point",
+        *([] if plan.workers == 1 else [_gangs(plan)]),
     ]
+
+
+def _gangs(plan: Scenario) -> str:
+    """What gangs take on the one node that their trials' processes are on."""
+    count, minutes = plan.at_once, plan.at_once * plan.gang_cpu_s / 60
+    between = plan.gang_trial_s * plan.trials / count
+    return (
+        f"{count:,} gangs of {plan.workers} workers: on the head's node {count * plan.gang_mb / 1000:.0f} GB and "
+        f"{minutes:.0f} CPU-minutes of starts; {between:.0f} s between the {plan.trials / count:.0f} trials of a gang"
+    )
 
 
 def _sampler(measured: Mapping[str, Any], plan: Scenario) -> float:
@@ -201,8 +230,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("measured", type=Path, help="figures that scale.py --json wrote")
     defaults = Scenario()
-    for name in ("trials", "gpus", "epochs", "samples", "classes", "views", "checkpoint_mb"):
-        default = getattr(defaults, name)
+    for name, default in asdict(defaults).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
     arguments = vars(parser.parse_args())
     measured = json.loads(arguments.pop("measured").read_text())

@@ -1,11 +1,17 @@
-"""Benchmarks keep working: each says what it measures, has a short form, and calls what there is."""
+"""Benchmarks say what they measure and have a short form; what a user cannot run everywhere runs here in small."""
 
 import ast
-import importlib.util
+import importlib
 import subprocess
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+import torch
+
+from orchestrator.data import load_dataset
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted((ROOT / "bench").glob("*.py"))
@@ -26,10 +32,35 @@ def test_make_runs_all_in_their_short_form() -> None:
     assert "$script --quick" in done.stdout
 
 
-def test_the_plain_loop_beside_which_a_trial_is_measured(tmp_path: Path) -> None:
-    spec = importlib.util.spec_from_file_location("trial_overhead", ROOT / "bench" / "trial_overhead.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    assert module.work(tmp_path, 2) > 0
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
+    """Imports a script, as another one does."""
+    monkeypatch.syspath_prepend(ROOT / "bench")
+    for name in ("OMP_NUM_THREADS", "TORCHINDUCTOR_FORCE_DISABLE_CACHES"):
+        # Scripts set these for themselves.
+        monkeypatch.setenv(name, "1")
+    return importlib.import_module
+
+
+def test_the_plain_loop_beside_which_a_trial_is_measured(script: Callable[[str], ModuleType], tmp_path: Path) -> None:
+    assert script("trial_overhead").work(tmp_path, 2) > 0
+
+
+def test_the_plain_loop_of_a_gpu_has_workers_in_its_process(script: Callable[[str], ModuleType]) -> None:
+    gpu, device = script("gpu"), torch.device("cpu")
+    rows = {gpu.PLAIN: gpu.rows(device, 1)[gpu.PLAIN]}
+    taken, first = gpu.step_speed.seconds(rows, 16, 32, 1, wall=True)
+    assert len(taken[gpu.PLAIN]) == 1
+    assert first[gpu.PLAIN] > 0
+
+
+def test_a_gpus_learners_reach_an_accuracy_side_by_side(
+    script: Callable[[str], ModuleType], capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = load_dataset("digits")
+    few = replace(data, train=data.train.take(torch.arange(100)))
+    script("gpu").accuracy(torch.device("cpu"), few, 1.0, 3, 50, 0)
+    title, *rows = capsys.readouterr().out.strip().splitlines()
+    assert title.startswith("digits, 1 %")
+    assert [row[:20].strip() for row in rows] == ["plain loop", "float32", "bf16"]
+    assert not [row for row in rows if "not far enough" in row]

@@ -75,6 +75,16 @@ def test_the_shortest_epoch_is_where_the_load_is_what_was_asked_for(model: Modul
             assert getattr(model.predict(MEASURED, scenario, seconds), field) == pytest.approx(0.7)
 
 
+def test_gangs_are_fewer_trials_at_once_and_load_one_node(model: ModuleType) -> None:
+    gangs = replace(model.Scenario(), workers=4, gang_mb=300.0, gang_cpu_s=6.0, gang_trial_s=0.1)
+    seen, usual = model.predict(MEASURED, gangs, 10.0), model.predict(MEASURED, model.Scenario(), 10.0)
+    assert seen.results_per_s == usual.results_per_s / 4
+    assert seen.logits_gb_per_s_node == usual.logits_gb_per_s_node
+    told = model.tables(MEASURED, gangs)[-1]
+    assert told.startswith("250 gangs of 4 workers: on the head's node 75 GB and 25 CPU-minutes")
+    assert told.endswith("4 s between the 40 trials of a gang")
+
+
 def test_the_tables_name_every_epoch_time(model: ModuleType) -> None:
     lines = model.tables(MEASURED)
     for seconds in model.EPOCH_SECONDS:
