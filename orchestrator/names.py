@@ -58,6 +58,9 @@ VALUES_BY_EPOCH: Final = "values.json"
 REPORT: Final = "report.html"
 """Artifact: the experiment's report, with its charts, on one page that needs nothing else."""
 
+MODEL_ADDRESS: Final = "MODEL-ADDRESS"
+"""Stands in a student's card for where the tracking store has it, which is known when it is there."""
+
 PARENT_RUN_TAG: Final = "mlflow.parentRunId"
 TAG_PREFIX: Final = "orchestrator."
 

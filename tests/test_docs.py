@@ -152,6 +152,12 @@ def test_every_benchmark_is_explained() -> None:
     assert [path.name for path in scripts if f"`bench/{path.name}`" not in page] == []
 
 
+def test_every_page_is_linked_from_the_first() -> None:
+    first = ROOT / "docs" / "index.md"
+    linked = {first.name, *_LINK.findall(first.read_text())}
+    assert {page.name for page in first.parent.glob("*.md")} <= linked
+
+
 def test_the_readme_names_every_example() -> None:
     readme = (ROOT / "README.md").read_text()
     top = (ROOT / "specs").glob("*")

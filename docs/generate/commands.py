@@ -15,6 +15,8 @@ from orchestrator.cli.pages import COMMON, EXIT_CODES, FILES, PAGES, VARIABLES, 
 PAGE = "reference/commands.md"
 _AS_IT_STANDS = re.compile(r"\x08\n((?:.+\n)+)")
 """A paragraph that help shows line by line."""
+_TYPE = re.compile(r"(?<=[A-Z]) <[^`>]+>(?=`)")
+"""Of an argument, in Python's words."""
 
 
 def _end_of(page: Page) -> str:
@@ -38,4 +40,5 @@ def page() -> str:
     )
     with typer.Context(command, info_name="orchestrator") as context:
         text = get_docs_for_click(obj=command, ctx=context, name="orchestrator", title="Every command")
+    text = _TYPE.sub("", text)
     return _AS_IT_STANDS.sub(lambda paragraph: f"```text\n{paragraph[1]}```\n", text)

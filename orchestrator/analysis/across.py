@@ -16,7 +16,8 @@ from orchestrator.analysis.results import Results, VariantResult
 from orchestrator.errors import UsageError
 from orchestrator.registry import nearest
 from orchestrator.search.plan import Arm, Plan
-from orchestrator.search.trials import Record
+from orchestrator.search.trials import Phase, Record
+from orchestrator.spec.base import Section
 from orchestrator.spec.experiment import ExperimentSpec, digest
 from orchestrator.spec.variants import flatten
 
@@ -27,6 +28,9 @@ MAX_NAMES = 4
 MAX_TEXT = 50
 """Characters of a section in a table of differences."""
 UNKNOWN = "not recorded"
+SEARCH_EPOCHS = "search epochs"
+CHANCE = 0.1
+"""Share of the epochs of a search that early stopping may leave to chance."""
 SAME = "Their specs differ in nothing but the name."
 
 
@@ -63,11 +67,19 @@ class Side:
     def split(self) -> str:
         """Tells whether a seed means the same images, held out alike."""
         data = self.arm.variant.run.data
-        return digest([self.entry.spec.seed, data.model_dump(exclude={"augmentation", "download", "root", "verify"})])
+        content = data.teacher_content() | {"train_samples": data.train_samples}
+        content.pop("augmentation", None)
+        return digest([self.entry.spec.seed, content])
+
+    @property
+    def search_epochs(self) -> int:
+        """Epochs that its search has trained, over all trials."""
+        mine = (record for record in self.entry.results.records if record.trial.variant == self.variant.name)
+        return sum(record.epochs for record in mine if record.trial.phase is Phase.SEARCH)
 
     def facts(self) -> dict[str, str]:
         """What has to be the same on both sides of a fair comparison, in words."""
-        run, spec = self.arm.variant.run, self.entry.spec
+        run, spec, searched = self.arm.variant.run, self.entry.spec, bool(self.arm.variant.space)
         data = run.data.teacher_content()
         apart = {"dataset", "validation_fraction", "augmentation"}
         also = "".join(f", {k} {v}" for k, v in flatten({k: data[k] for k in data if k not in apart}).items())
@@ -78,7 +90,9 @@ class Side:
             "training images": str(run.data.train_samples or "all"),
             "teacher": ", ".join(_source(s.model.model, s.key, s.checkpoint) for s in self.arm.sources) or UNKNOWN,
             "search trials": str(ended),
-            "early stopping": spec.search.scheduler.method if self.arm.variant.space else UNKNOWN,
+            SEARCH_EPOCHS: str(self.search_epochs),
+            "sampler": _with_options(spec.search.sampling) if searched else UNKNOWN,
+            "early stopping": _with_options(spec.search.scheduler) if searched else UNKNOWN,
             "chosen by": ", ".join(spec.search.objectives),
             "epochs": str(self.arm.max_epochs),
             "final seeds": _seeds(sorted(self.variant.by_seed)),
@@ -105,7 +119,7 @@ class Unfair:
 
 @dataclass(frozen=True)
 class Across:
-    """The comparison; `reference` is the EXPERIMENT/VARIANT that all others are compared with.
+    """The comparison; `reference` is the EXPERIMENT/VARIANT, or ID/VARIANT, that all others are compared with.
 
     Without it a variant is compared with that of the same name in the first experiment, or, where that has none,
     with the first one's own reference. Raises `UsageError` for a reference that is not there.
@@ -123,6 +137,9 @@ class Across:
             for variant in entry.results.variants
         ]
         object.__setattr__(self, "sides", {side.name: side for side in sides})
+        ids = Counter(entry.id for entry in self.entries)
+        by_id = {f"{s.entry.id}/{s.variant.name}": s.name for s in sides if ids[s.entry.id] == 1}
+        object.__setattr__(self, "reference", by_id.get(self.reference or "", self.reference))
         if self.reference is not None and self.reference not in self.sides:
             close = nearest(self.reference, self.sides)
             raise UsageError(
@@ -172,7 +189,7 @@ class Across:
         for name, other in self.references.items():
             mine, theirs = self.sides[name].facts(), self.sides[other].facts()
             for about, value in mine.items():
-                if value != theirs[about] and UNKNOWN not in (value, theirs[about]):
+                if not _same(about, value, theirs[about]):
                     groups.setdefault((about, value, theirs[about]), []).append(name)
         return [Unfair(about, tuple(found), *values) for (about, *values), found in groups.items()]
 
@@ -265,6 +282,21 @@ def _differences(path: str, nodes: Sequence[Any], found: dict[str, list[Any]]) -
         return
     for key in dict.fromkeys(key for node in nodes for key in node):
         _differences(f"{path}.{key}" if path else key, [node.get(key, ABSENT) for node in nodes], found)
+
+
+def _same(about: str, value: str, other: str) -> bool:
+    if about == SEARCH_EPOCHS:
+        mine, theirs = int(value), int(other)
+        return abs(mine - theirs) <= CHANCE * max(mine, theirs)
+    return value == other or UNKNOWN in (value, other)
+
+
+def _with_options(section: Section) -> str:
+    """A section's method, and its options in brackets, defaults too."""
+    options = section.model_dump(exclude={"method"}, exclude_none=True)
+    told = ", ".join(f"{name} {_text(value)}" for name, value in options.items())
+    method = str(section.model_dump()["method"])
+    return f"{method} ({told})" if told else method
 
 
 def _short(value: Any) -> str:

@@ -23,7 +23,25 @@ DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback o
 
 
 class Command(TyperCommand):
-    """A command whose help ends as a manual's page does."""
+    """A command whose help ends as a manual's page does, and whose arguments stand in it as they do in a manual's."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        pieces = [str(self.options_metavar)]
+        for argument in self._arguments:
+            name = f"{argument.metavar}..." if argument.nargs != 1 else str(argument.metavar)
+            pieces.append(name if argument.required else f"[{name}]")
+        return pieces
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        arguments = {str(argument.metavar): argument.get_help_record(ctx)[1] for argument in self._arguments}
+        if arguments:
+            _write_table(formatter, "Arguments", arguments)
+        options = (param.get_help_record(ctx) for param in self.get_params(ctx) if param.param_type_name == "option")
+        _write_table(formatter, "Options", dict(record for record in options if record))
+
+    @property
+    def _arguments(self) -> list[Any]:
+        return [param for param in self.params if param.param_type_name == "argument"]
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         page = PAGES[str(self.name)]

@@ -13,7 +13,7 @@ from orchestrator.analysis.across import SAME, Across, Entry
 from orchestrator.analysis.comparisons import verdict
 from orchestrator.analysis.rows import about, comparison_table, to_csv
 from orchestrator.cli import complete
-from orchestrator.cli.options import ClusterOption, HomeOption, ResultFormat
+from orchestrator.cli.options import ClusterOption, HomeOption, ResultFormat, choices
 from orchestrator.cli.remote import ask_there, run_there
 from orchestrator.cli.tables import print_remarks, print_text, print_variants
 from orchestrator.cli.terminal import screen
@@ -26,14 +26,18 @@ def compare(
     names: Annotated[
         list[str],
         typer.Argument(
-            metavar="NAME NAME...",
-            help="Names or ids of experiments; HOME/NAME for one of another home folder.",
+            metavar="NAME",
+            help="Names or ids of two experiments or more; HOME/NAME for one of another home folder.",
             autocompletion=complete.experiments,
         ),
     ],
     format: Annotated[
         ResultFormat,
-        typer.Option("--format", help="table for people, json, csv with one row a variant, or markdown for documents."),
+        typer.Option(
+            "--format",
+            metavar=choices(ResultFormat),
+            help="table for people, json, csv with one row a variant, or markdown for documents.",
+        ),
     ] = ResultFormat.TABLE,
     reference: Annotated[
         str | None,

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import typer
 
 from orchestrator.errors import OrchestratorError
+from orchestrator.export.blueprint import Format as ExportFormat
+from orchestrator.search.trials import Phase, Record, Status
 from orchestrator.spec.uris import is_uri
 from orchestrator.spec.variants import variant_specs
 from orchestrator.store.folder import ExperimentFolder
@@ -21,6 +23,7 @@ ENOUGH = 1 << 16
 """Characters of a file that tell whether it is a spec."""
 MOST = 200
 """Files of specs that are offered."""
+T = TypeVar("T")
 
 
 def specs(incomplete: str) -> list[str]:
@@ -55,26 +58,75 @@ def trials(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def variants(ctx: typer.Context, incomplete: str) -> list[str]:
     """Names of the variants of the experiment that is named, else of the latest."""
-    return _fitting(_of_experiment(ctx, lambda folder: variant_specs(folder.spec())), incomplete)
+    return _fitting(_of_experiment(ctx, _variants), incomplete)
+
+
+def final_runs(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Ids of the final runs that have left a student, of the variant that is named, else of all."""
+    return _fitting((record.trial.id for record in _students(ctx)), incomplete)
+
+
+def seeds(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Their seeds."""
+    return _fitting((str(record.trial.seed) for record in _students(ctx)), incomplete)
+
+
+def students(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Experiments, their variants where one is typed whole, and exported folders here; else shells complete files."""
+    name, slash, _ = incomplete.partition("/")
+    if slash:
+        found = [folder for folder in _folders(ctx) if name in (folder.name, folder.id)][:1]
+        return _fitting((f"{name}/{v}" for folder in found for v in _read(folder, _variants)), incomplete)
+    exported = (path.parent.name for each in ExportFormat for path in Path().glob(f"*/{each.file}"))
+    return [*experiments(ctx, incomplete), *_fitting(sorted(exported), incomplete)]
 
 
 def references(ctx: typer.Context, incomplete: str) -> list[str]:
-    """EXPERIMENT/VARIANT of the experiments that are named."""
+    """EXPERIMENT/VARIANT of the experiments that are named: by their names, or their ids where two have one name."""
+    known = _folders(ctx)
+    chosen = [
+        folder
+        for name in ctx.params.get("names") or ctx.args
+        for folder in [folder for folder in known if name in (folder.name, folder.id)][:1]
+    ]
+    names = [folder.name for folder in chosen]
     found: list[str] = []
-    for name in ctx.params.get("names") or ctx.args:
-        own = [folder for folder in _folders(ctx) if name in (folder.name, folder.id)][:1]
-        found += [f"{name}/{variant}" for folder in own for variant in _read(folder, lambda f: variant_specs(f.spec()))]
+    for folder in chosen:
+        is_id = names.count(folder.name) > 1 or incomplete.startswith(f"{folder.name}-")
+        label = folder.id if is_id else folder.name
+        found += [f"{label}/{variant}" for variant in _read(folder, _variants)]
     return _fitting(found, incomplete)
 
 
-def _of_experiment(ctx: typer.Context, tell: Callable[[ExperimentFolder], Iterable[str]]) -> list[str]:
+def _variants(folder: ExperimentFolder) -> Iterable[str]:
+    return variant_specs(folder.spec())
+
+
+def _students(ctx: typer.Context) -> list[Record]:
+    wanted = ctx.params.get("variant") or _named(ctx)[1]
+
+    def final(folder: ExperimentFolder) -> Iterable[Record]:
+        runs = (record for record in folder.records().values() if record.trial.phase is Phase.FINAL)
+        return (run for run in runs if run.status is Status.FINISHED and wanted in (None, run.trial.variant))
+
+    return _of_experiment(ctx, final)
+
+
+def _named(ctx: typer.Context) -> tuple[str | None, str | None]:
+    """The experiment of the line, and the variant that may stand behind it."""
     # What stands before an option whose value is being typed has not been given to its argument yet.
-    name = ctx.params.get("name") or next(iter(ctx.args), None)
+    given = ctx.params.get("name") or ctx.params.get("model") or next(iter(ctx.args), "")
+    name, _, variant = given.partition("/")
+    return name or None, variant or None
+
+
+def _of_experiment(ctx: typer.Context, tell: Callable[[ExperimentFolder], Iterable[T]]) -> list[T]:
+    name, _ = _named(ctx)
     found = [folder for folder in _folders(ctx) if name in (None, folder.name, folder.id)]
     return _read(found[0], tell) if found else []
 
 
-def _read(folder: ExperimentFolder, tell: Callable[[ExperimentFolder], Iterable[str]]) -> list[str]:
+def _read(folder: ExperimentFolder, tell: Callable[[ExperimentFolder], Iterable[T]]) -> list[T]:
     try:
         return list(tell(folder))
     except (OrchestratorError, OSError):

@@ -33,7 +33,7 @@ def doctor(
     spec: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[SPEC]",
+            metavar="SPEC",
             help="YAML file of an experiment: look at what it needs, too.",
             autocompletion=complete.specs,
         ),
@@ -41,9 +41,14 @@ def doctor(
     set: SetOption = None,
     address: Annotated[
         str | None,
-        typer.Option(help="A Ray cluster, all of whose nodes are looked at: HOST:PORT, or its dashboard's URL."),
+        typer.Option(
+            metavar="ADDRESS",
+            help="A Ray cluster, all of whose nodes are looked at: HOST:PORT, or its dashboard's URL.",
+        ),
     ] = None,
-    python: Annotated[str | None, typer.Option(help="Python on the cluster of a dashboard; default: python.")] = None,
+    python: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Python on the cluster of a dashboard; default: python.")
+    ] = None,
     pip: Annotated[
         bool, typer.Option("--pip", help="Have Ray install there what is needed, as `submit --pip` does.")
     ] = False,

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
+from json import dumps
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from orchestrator.analysis.students import find_student
 from orchestrator.cli import complete
-from orchestrator.cli.options import HomeOption, NameArgument
+from orchestrator.cli.options import HomeOption, JsonOption, NameArgument, choices
+from orchestrator.cli.terminal import is_quiet
 from orchestrator.errors import UsageError
 from orchestrator.experiment import Experiment
 from orchestrator.export.blueprint import Format
@@ -27,9 +30,16 @@ VariantOption = Annotated[
 ]
 SeedOption = Annotated[
     int | None,
-    typer.Option(metavar="SEED", help="The student of this seed; default: the variant's best by validation."),
+    typer.Option(
+        metavar="SEED",
+        help="The student of this seed; default: the variant's best by validation.",
+        autocompletion=complete.seeds,
+    ),
 ]
-TrialOption = Annotated[str | None, typer.Option(metavar="TRIAL", help="The student of this final run, by its id.")]
+TrialOption = Annotated[
+    str | None,
+    typer.Option(metavar="ID", help="The student of this final run, by its id.", autocompletion=complete.final_runs),
+]
 
 
 def export(
@@ -39,7 +49,7 @@ def export(
         list[Format] | None,
         typer.Option(
             "--format",
-            metavar="|".join(Format),
+            metavar=choices(Format),
             help="May be repeated; default: safetensors.",
             show_default=False,
         ),
@@ -50,6 +60,7 @@ def export(
     seed: SeedOption = None,
     trial: TrialOption = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what the folder has of these files.")] = False,
+    json: JsonOption = False,
     home: HomeOption = None,
 ) -> int:
     """Write a trained student with its model card, and check that what was written answers as the student does.
@@ -68,7 +79,7 @@ def export(
         raise UsageError(f"{folder} has {' and '.join(there)} already", hint="choose another --output, or --overwrite")
 
     from orchestrator.execution.students import card_of
-    from orchestrator.export.check import check
+    from orchestrator.export.check import Check, check
     from orchestrator.export.formats import load, write
     from orchestrator.export.student import load_student
     from orchestrator.store.students import student_weights
@@ -76,14 +87,19 @@ def export(
     record = chosen.record
     weights = student_weights(experiment.folder, record.trial.id)
     student = load_student(weights)
-    print(f"{chosen.variant.name}: {record.trial.id}, seed {record.trial.seed}, {chosen.metric} {chosen.value:.2f}")
+
+    def tell(line: str) -> None:
+        if not (json or is_quiet()):
+            print(line)
+
+    tell(f"{chosen.variant.name}: {record.trial.id}, seed {record.trial.seed}, {chosen.metric} {chosen.value:.2f}")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    found: dict[Format, str] = {}
+    found: dict[Format, Check] = {}
     # What is not as it should be is never seen at its place.
     with TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as unfinished:
         for each in formats:
             path = write(student, weights, Path(unfinished), each)
-            found[each] = str(check(student, load(path).logits, path.name))
+            found[each] = check(student, load(path).logits, path.name)
         environments = experiment.folder.environments()
         card = card_of(
             experiment.results(),
@@ -93,15 +109,32 @@ def export(
             chosen,
             student.blueprint,
             environments[-1] if environments else {},
-            found,
+            {each: str(checked) for each, checked in found.items()},
         )
         (Path(unfinished) / CARD).write_text(card, encoding="utf-8")
         folder.mkdir(exist_ok=True)
         for file in wanted:
             (Path(unfinished) / file).replace(folder / file)
-    for each, told in found.items():
-        size = (folder / each.file).stat().st_size
-        print(f"  {folder / each.file}: {size / 1e6:.2f} MB; {told}")
-    print(f"  {folder / CARD}: what it is, how to use it, and how good it is")
-    print(f"Took {time.monotonic() - began:.0f} s. Try it with: orchestrator predict {folder} IMAGES")
+    files = [(folder / each.file, each, checked) for each, checked in found.items()]
+    for path, _, checked in files:
+        tell(f"  {path}: {path.stat().st_size / 1e6:.2f} MB; {checked}")
+    tell(f"  {folder / CARD}: what it is, how to use it, and how good it is")
+    tell(f"Took {time.monotonic() - began:.0f} s. Try it with: orchestrator predict {folder} IMAGES")
+    if json:
+        content: dict[str, Any] = {
+            "id": experiment.id,
+            "variant": chosen.variant.name,
+            "trial": record.trial.id,
+            "seed": record.trial.seed,
+            "metrics": record.metrics,
+            "folder": str(folder),
+            "card": str(folder / CARD),
+            "files": [
+                {"format": str(each), "path": str(path), "bytes": path.stat().st_size, **asdict(checked)}
+                for path, each, checked in files
+            ],
+        }
+        print(dumps(content, indent=2))
+    elif is_quiet():
+        print(folder)
     return 0

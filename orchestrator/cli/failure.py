@@ -16,9 +16,9 @@ about: ContextVar[dict[str, Any]] = ContextVar("about")
 
 
 def asks_for_json(arguments: Sequence[str]) -> bool:
-    """Whether `--format json` stands in a command line, which may be one that cannot be read otherwise."""
+    """Whether `--format json` or `--json` stands in a command line, which may be one that cannot be read otherwise."""
     pairs = itertools.pairwise(arguments)
-    return "--format=json" in arguments or ("--format", "json") in pairs
+    return not {"--format=json", "--json"}.isdisjoint(arguments) or ("--format", "json") in pairs
 
 
 def failure(error: BaseException | str, code: int, kind: str | None = None) -> dict[str, Any]:

@@ -11,6 +11,11 @@ import typer
 from orchestrator.cli import complete
 
 
+def choices(of: type[StrEnum]) -> str:
+    """How help shows an option that takes one of these."""
+    return "|".join(of)
+
+
 class Format(StrEnum):
     """How a command prints what it has to say."""
 
@@ -52,7 +57,7 @@ SpecArgument = Annotated[
 NameArgument = Annotated[
     str | None,
     typer.Argument(
-        metavar="[NAME]",
+        metavar="NAME",
         help="Name or id of an experiment; default: the one that ran last.",
         autocompletion=complete.experiments,
     ),
@@ -81,6 +86,8 @@ HomeOption = Annotated[
         "default ORCHESTRATOR_HOME, else ./.orchestrator.",
     ),
 ]
+JsonOption = Annotated[bool, typer.Option("--json", help="Tell what was written as JSON, for programs.")]
+"""Of commands whose --format is that of a file."""
 ClusterOption = Annotated[
     str | None,
     typer.Option(
@@ -91,4 +98,6 @@ ClusterOption = Annotated[
         show_default=False,
     ),
 ]
-FormatOption = Annotated[Format, typer.Option("--format", help="table for people, json for programs.")]
+FormatOption = Annotated[
+    Format, typer.Option("--format", metavar=choices(Format), help="table for people, json for programs.")
+]

@@ -111,7 +111,10 @@ PAGES = {
             "orchestrator export quickstart --variant kd --seed 3 --output kd",
             "orchestrator export quickstart --format onnx --format safetensors",
         ),
-        codes={"1": "no student to export, or what was written does not answer as the student does"},
+        codes={
+            "1": "a student's file is missing or damaged, or what was written does not answer as the student does",
+            "2": "wrong usage, or no final run has left a student",
+        },
     ),
     "predict": Page(
         (

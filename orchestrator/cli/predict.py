@@ -13,8 +13,9 @@ import typer
 from rich.markup import escape
 
 from orchestrator.analysis.students import find_student
+from orchestrator.cli import complete
 from orchestrator.cli.export import SeedOption, TrialOption
-from orchestrator.cli.options import HomeOption, RowFormat
+from orchestrator.cli.options import HomeOption, RowFormat, choices
 from orchestrator.cli.tables import table_of
 from orchestrator.cli.terminal import screen
 from orchestrator.errors import UsageError
@@ -36,23 +37,27 @@ def predict(
             metavar="MODEL",
             help="An exported folder or file, or NAME or NAME/VARIANT of an experiment.",
             show_default=False,
+            autocompletion=complete.students,
         ),
     ],
     images: Annotated[
-        list[Path] | None, typer.Argument(metavar="[IMAGES]...", help="Image files, or folders of them.")
+        list[Path] | None, typer.Argument(metavar="IMAGES", help="Image files, or folders of them.")
     ] = None,
     test: Annotated[bool, typer.Option("--test", help="Take the test images of its data set instead.")] = False,
     root: Annotated[
         str | None,
         typer.Option(metavar="FOLDER", help="With --test: where the data set lies; default: the usual place."),
     ] = None,
-    top: Annotated[int, typer.Option(min=1, help="Classes that are told of each image.")] = 3,
+    top: Annotated[int, typer.Option(metavar="COUNT", min=1, help="Classes that are told of each image.")] = 3,
     resize: Annotated[
         bool, typer.Option("--resize", help="Resize images of another size, and take the centre.")
     ] = False,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 256,
+    batch_size: Annotated[int, typer.Option(metavar="COUNT", min=1, help="Images at a time.")] = 256,
     format: Annotated[
-        RowFormat, typer.Option("--format", help="table for people, json, or csv with one row an image.")
+        RowFormat,
+        typer.Option(
+            "--format", metavar=choices(RowFormat), help="table for people, json, or csv with one row an image."
+        ),
     ] = RowFormat.TABLE,
     seed: SeedOption = None,
     trial: TrialOption = None,

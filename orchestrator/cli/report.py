@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 from enum import StrEnum
+from json import dumps
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from orchestrator.cli import complete
-from orchestrator.cli.options import HomeOption, NameArgument
-from orchestrator.errors import OrchestratorError
+from orchestrator.cli.options import HomeOption, JsonOption, NameArgument, choices
+from orchestrator.cli.terminal import is_quiet
+from orchestrator.errors import OrchestratorError, UsageError
 from orchestrator.experiment import Experiment
 
 
@@ -25,7 +27,12 @@ class ReportFormat(StrEnum):
 def report(
     name: NameArgument = None,
     format: Annotated[
-        ReportFormat, typer.Option("--format", help="html: one page with charts, for screens and print; md: text.")
+        ReportFormat,
+        typer.Option(
+            "--format",
+            metavar=choices(ReportFormat),
+            help="html: one page with charts, for screens and print; md: text.",
+        ),
     ] = ReportFormat.HTML,
     output: Annotated[
         Path | None,
@@ -39,13 +46,17 @@ def report(
     reference: Annotated[
         str | None,
         typer.Option(
+            metavar="VARIANT",
             help="Variant that the others are compared with; default: the spec's search.reference, else kd.",
             autocompletion=complete.variants,
         ),
     ] = None,
+    json: JsonOption = False,
     home: HomeOption = None,
 ) -> int:
     """Write an experiment's report: question, answer, charts, cost, failures, environment, how to repeat it."""
+    if json and output == Path("-"):
+        raise UsageError("--json tells of a file; with --output - standard output has the report itself")
     experiment = Experiment.load(name, home)
     text = experiment.report(str(format), reference)
     if output == Path("-"):
@@ -58,5 +69,10 @@ def report(
         raise OrchestratorError(
             f"cannot write {path}: {error.strerror or error}", hint="choose another file with --output"
         ) from None
-    print(f"{path} ({len(text.encode()) / 2**20:.1f} MiB)")
+    size = len(text.encode())
+    if json:
+        told = {"id": experiment.id, "format": str(format), "path": str(path), "bytes": size}
+        print(dumps({**told, "state": str(experiment.state), "reference": reference}, indent=2))
+    else:
+        print(path if is_quiet() else f"{path} ({size / 2**20:.1f} MiB)")
     return 0

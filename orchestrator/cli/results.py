@@ -14,7 +14,15 @@ from rich.table import Table
 from orchestrator.analysis.results import Results, VariantResult
 from orchestrator.analysis.rows import to_csv
 from orchestrator.cli import complete
-from orchestrator.cli.options import ClusterOption, Format, FormatOption, HomeOption, NameArgument, ResultFormat
+from orchestrator.cli.options import (
+    ClusterOption,
+    Format,
+    FormatOption,
+    HomeOption,
+    NameArgument,
+    ResultFormat,
+    choices,
+)
 from orchestrator.cli.remote import ask_there, list_there, no_home
 from orchestrator.cli.tables import NARROW, print_comparison, print_trials, table_of
 from orchestrator.cli.terminal import screen
@@ -34,14 +42,23 @@ class Rows(StrEnum):
 def results(
     name: NameArgument = None,
     format: Annotated[
-        ResultFormat, typer.Option("--format", help="table for people, json, csv, or markdown for documents.")
+        ResultFormat,
+        typer.Option(
+            "--format",
+            metavar=choices(ResultFormat),
+            help="table for people, json, csv, or markdown for documents.",
+        ),
     ] = ResultFormat.TABLE,
     rows: Annotated[
-        Rows, typer.Option("--rows", help="Of csv: one a trial, or one a variant with its comparison.")
+        Rows,
+        typer.Option(
+            "--rows", metavar=choices(Rows), help="Of csv: one a trial, or one a variant with its comparison."
+        ),
     ] = Rows.TRIALS,
     reference: Annotated[
         str | None,
         typer.Option(
+            metavar="VARIANT",
             help="Variant that the others are compared with; default: the spec's search.reference, else kd.",
             autocompletion=complete.variants,
         ),

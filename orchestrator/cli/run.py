@@ -16,7 +16,7 @@ from rich.console import Console
 
 from orchestrator.cli.failure import about
 from orchestrator.cli.lines import FORMAT, JsonView, PlainView, line_of
-from orchestrator.cli.options import HomeOption, RunFormat, SetOption, SpecArgument
+from orchestrator.cli.options import HomeOption, RunFormat, SetOption, SpecArgument, choices
 from orchestrator.cli.progress import LiveView, View
 from orchestrator.cli.tables import print_comparison
 from orchestrator.cli.terminal import Screen, is_quiet, is_verbose, screen_of_our_own
@@ -44,12 +44,16 @@ def run(
     ] = False,
     address: Annotated[
         str | None,
-        typer.Option(help="Address of a Ray cluster to join, such as 10.0.0.1:6379; default: a local Ray."),
+        typer.Option(
+            metavar="ADDRESS", help="Address of a Ray cluster to join, such as 10.0.0.1:6379; default: a local Ray."
+        ),
     ] = None,
     format: Annotated[
         RunFormat,
         typer.Option(
-            "--format", help="table for people; for programs json, its results, or json-lines, an object an event."
+            "--format",
+            metavar=choices(RunFormat),
+            help="table for people; for programs json, its results, or json-lines, an object an event.",
         ),
     ] = RunFormat.TABLE,
     home: HomeOption = None,

@@ -56,7 +56,8 @@ def plan(
         bool, typer.Option("--measure", help="Train a few batches of each kind of run, and forecast the time.")
     ] = False,
     measure_seconds: Annotated[
-        float, typer.Option(help="Seconds that --measure trains, about, all kinds together.", min=1)
+        float,
+        typer.Option(metavar="SECONDS", help="Seconds that --measure trains, about, all kinds together.", min=1),
     ] = 10.0,
     home: HomeOption = None,
 ) -> int:

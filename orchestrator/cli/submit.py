@@ -44,7 +44,7 @@ def submit(
         bool, typer.Option("--pip", help="Install this machine's versions of what is needed, but Ray, there first.")
     ] = False,
     python: Annotated[
-        str | None, typer.Option(help="Python on the cluster; default: python.", show_default=False)
+        str | None, typer.Option(metavar="FILE", help="Python on the cluster; default: python.", show_default=False)
     ] = None,
     format: FormatOption = Format.TABLE,
 ) -> int:

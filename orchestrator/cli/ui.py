@@ -31,9 +31,10 @@ GRACE_S = 5.0
 
 
 def ui(
-    port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = DEFAULT_PORT,
+    port: Annotated[int, typer.Option(metavar="PORT", help="Port to listen on.", min=1, max=65535)] = DEFAULT_PORT,
     host: Annotated[
-        str, typer.Option(help="Address to listen on; anything but loopback is open to the network.")
+        str,
+        typer.Option(metavar="ADDRESS", help="Address to listen on; anything but loopback is open to the network."),
     ] = "127.0.0.1",
     format: FormatOption = Format.TABLE,
     home: HomeOption = None,

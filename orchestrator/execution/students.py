@@ -36,9 +36,9 @@ def student_models(
     Raises `StorageError` where the store of the home does not answer.
     """
     found, lacking = [], []
-    for student in best_students(results):
+    for rank, student in enumerate(best_students(results)):
         try:
-            found.append(_model(results, plan, home, folder, environment, student))
+            found.append(_model(results, plan, home, folder, environment, student, rank))
         except CheckpointError as error:
             lacking.append(f"the student of {student.record.trial.id} is not registered: {error.message}")
     return found, lacking
@@ -51,6 +51,7 @@ def _model(
     folder: ExperimentFolder,
     environment: Mapping[str, Any],
     student: TrainedStudent,
+    rank: int,
 ) -> StudentModel:
     record = student.record
     weights = student_weights(folder, record.trial.id)
@@ -71,6 +72,7 @@ def _model(
         requirements=[f"{package}=={version_of(package).partition('+')[0]}" for package in NEEDED],
         summary=summary(student),
         card=card_of(results, plan, home, folder, student, blueprint, environment),
+        rank=rank,
     )
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 import yaml
@@ -58,11 +60,12 @@ _REGISTERED = """
 ```python
 import mlflow  # with this package installed, whose module `orchestrator.export.serving` loads the weights
 
-student = mlflow.pyfunc.load_model("models:/{name}@champion")  # or a version: models:/{name}/1
+student = mlflow.pyfunc.load_model("{address}")
 logits = student.predict(images)  # an array of numpy
 ```
 
-The same is a teacher for other experiments: `teacher: {{{teacher}, checkpoint: "models:/{name}@champion"}}`.
+The same is a teacher for other experiments: `teacher: {{{teacher}, checkpoint: "{address}"}}`. The best
+of all variants' students is `models:/{name}@champion`, whichever that is by then.
 """
 
 
@@ -85,7 +88,8 @@ def model_card(
         student: the run, and what it was chosen among.
         blueprint: what its file tells.
         teachers: what it learnt from, each with its validation accuracy in percent where that is known.
-        exported: what it was written as, each with what the check found; None for a student in MLflow's registry.
+        exported: what it was written as, each with what the check found; None for a student in MLflow's registry,
+            whose address `names.MODEL_ADDRESS` stands for.
         classes: the text of its trial's classes.csv.
         environment: what its experiment was last run with.
     """
@@ -166,7 +170,7 @@ def _figures(student: TrainedStudent) -> str:
 def _usage(results: Results, run: RunSpec, exported: Mapping[Format, str] | None) -> list[str]:
     teacher = ", ".join(f"{k}: {v}" for k, v in run.student.model_dump(exclude_defaults=True).items())
     if exported is None:
-        return [_REGISTERED.format(name=results.id, teacher=teacher)]
+        return [_REGISTERED.format(address=names.MODEL_ADDRESS, name=results.id, teacher=teacher)]
     parts = []
     for format, found in exported.items():
         parts += [f"### {format.file}", _USE[format].format(teacher=teacher), f"Checked when it was written: {found}."]
@@ -199,9 +203,21 @@ def _teachers(run: RunSpec, teachers: Sequence[tuple[Source, float | None]]) -> 
     lines = []
     for source, accuracy in teachers:
         known = "" if accuracy is None else f", {accuracy:.2f} % on validation images"
-        made = f"from `{source.checkpoint}`" if source.checkpoint else "trained before the search, once for all trials"
+        made = (
+            f"from `{_file(source.checkpoint)}`"
+            if source.checkpoint
+            else "trained before the search, once for all trials"
+        )
         lines.append(f"- {source.model.model}, {made}{known}")
-    return ["\n".join(lines), _section({"teacher": run.teacher.model_dump(exclude_none=True) if run.teacher else {}})]
+    section = run.teacher.model_dump(exclude_none=True) if run.teacher else {}
+    if run.teacher and run.teacher.checkpoint:
+        section["checkpoint"] = _file(run.teacher.checkpoint)
+    return ["\n".join(lines), _section({"teacher": section})]
+
+
+def _file(checkpoint: str) -> str:
+    """A checkpoint without the folder or bucket that it lies in; names in a registry and of torchvision as they are."""
+    return checkpoint if re.match(r"[\w-]+:(?!//)", checkpoint) else PurePath(checkpoint).name
 
 
 def _method(run: RunSpec) -> str:

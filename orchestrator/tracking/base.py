@@ -74,7 +74,9 @@ class StudentModel:
     summary: str
     """One line."""
     card: str
-    """Its model card, Markdown."""
+    """Its model card, Markdown, in which `names.MODEL_ADDRESS` stands for where the store will have it."""
+    rank: int = 0
+    """Its place among the experiment's students, counted from 0, the best; one in front of it may be missing."""
 
 
 class Tracker(ABC):
@@ -113,7 +115,7 @@ class Tracker(ABC):
 
     @abstractmethod
     def register(self, name: str, models: Sequence[StudentModel]) -> None:
-        """Keep the experiment's best students, the best first, under a name; those that are there stay as they are."""
+        """Keep the experiment's best students under a name; those that are there stay as they are."""
 
     @abstractmethod
     def status(self, key: str) -> Status | None:

@@ -11,6 +11,7 @@ import platform
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -47,14 +48,19 @@ class Registry:
         self._run_ids = run_ids
 
     def register(self, name: str, models: Sequence[StudentModel]) -> None:
-        """Have the models, the best first, as versions of the registered model `name`, and its aliases on the first."""
+        """Have the models as versions of the registered model `name`, and its aliases on the first ranks.
+
+        An alias whose rank has no model stays where it is: the next one has not won.
+        """
         if not models or not self._writer.persist(f"{name}: its registered model", lambda: self._find_or_create(name)):
             return
-        # Where a run could not be made, that is told, and the next session makes it with its student.
-        versions = [self._version(name, model) for model in models if model.key in self._run_ids]
-        for alias, version in zip(ALIASES, versions, strict=False):
-            if version:
-                self._writer.persist(f"{name}: {alias}", lambda a=alias, v=version: self._move(name, a, v))  # type: ignore[misc]
+        aliases = dict(enumerate(ALIASES))
+        for model in models:
+            # Where a run could not be made, that is told, and the next session makes it with its student.
+            version = self._version(name, model) if model.key in self._run_ids else None
+            alias = aliases.get(model.rank)
+            if version and alias:
+                self._writer.persist(f"{name}: {alias}", partial(self._move, name, alias, version))
 
     def _find_or_create(self, name: str) -> None:
         try:
@@ -179,7 +185,7 @@ def _save(model: StudentModel, path: Path, model_id: str, run_id: str) -> None:
         "requirements.txt": "\n".join(["mlflow", *model.requirements, ""]),
         _EXAMPLE: json.dumps(_plain(model)),
         _SERVING_EXAMPLE: json.dumps({"inputs": _plain(model)}),
-        "README.md": model.card,
+        "README.md": model.card.replace(names.MODEL_ADDRESS, f"models:/{model_id}"),
     }
     for name, text in texts.items():
         (path / name).write_text(text, encoding="utf-8")

@@ -26,7 +26,7 @@ from orchestrator.search.trials import Status
 from orchestrator.tracking.base import DataSet
 from orchestrator.tracking.failures import cause, unusable
 from orchestrator.tracking.uris import experiment_page
-from orchestrator.tracking.views import NOTE_BEGINS, TAG, Contents, address, charts_key, note, views
+from orchestrator.tracking.views import EXPERIMENT, NOTE_BEGINS, PHASE, TAG, Contents, address, charts_key, note, views
 
 KEY_TAG = f"{names.TAG_PREFIX}key"
 STATUS_TAG = f"{names.TAG_PREFIX}status"
@@ -182,12 +182,18 @@ def find_experiment(uri: str, experiment: str) -> Experiment | None:
 def find_page(uri: str, server: str, experiment: str, ours: str) -> str | None:
     """The address of an MLflow experiment's runs on a server, None if there is none such; `ours` is our own id of it.
 
-    It opens our view of them where the store has it. Raises `TrackingError` where MLflow cannot be asked.
+    It opens our view of them where the store has it: that of final runs, in which every variant is seen, as soon as
+    there are some. Raises `TrackingError` where MLflow cannot be asked.
     """
     found = find_experiment(uri, experiment)
     if found is None:
         return None
-    page, key = experiment_page(server, found.experiment_id), charts_key(ours)
+    query = f"tags.`{EXPERIMENT}` = '{ours}' and tags.`{PHASE}` = 'final'"
+    try:
+        has_finals = bool(open_client(uri).search_runs([found.experiment_id], query, max_results=1))
+    except Exception as error:
+        raise unusable(uri, error) from None
+    page, key = experiment_page(server, found.experiment_id), charts_key(ours, finals=has_finals)
     return address(page, key) if f"{TAG}{key}" in found.tags else page
 
 

@@ -20,8 +20,8 @@ TAG = "mlflow.sharedViewState."
 MAX_SCATTERS, MAX_AXES = 4, 12
 """Charts of one searched value each, and axes of the parallel coordinates."""
 
-COLUMNS = {"Learning curves": 3, "Searched values": 2, "Distillation": 3, "Test": 3}
-"""Charts side by side."""
+COLUMNS = 2
+"""Charts side by side: of three, on a laptop's screen, MLflow cuts the titles off."""
 
 VARIANT, PHASE, SEED, STATUS, EXPERIMENT = (
     f"{names.TAG_PREFIX}{name}" for name in ("variant", "phase", "seed", "status", "experiment")
@@ -87,9 +87,9 @@ def address(page: str, key: str, mode: str = "CHART") -> str:
     return f"{page}&viewStateShareKey={key}&compareRunsMode={mode}"
 
 
-def charts_key(experiment: str) -> str:
-    """The key of the view that an experiment's address opens."""
-    return f"{experiment}-search"
+def charts_key(experiment: str, *, finals: bool = False) -> str:
+    """The key of the view that an experiment's address opens: of its final runs where there are some."""
+    return f"{experiment}-{'final' if finals else 'search'}"
 
 
 def views(seen: Contents) -> list[View]:
@@ -112,7 +112,7 @@ def views(seen: Contents) -> list[View]:
     if seen.has_finals:
         made.append(
             View(
-                f"{seen.id}-final",
+                charts_key(seen.id, finals=True),
                 f"{seen.id}: final runs by variant",
                 "final runs, each variant's seeds taken together: mean curves with their range, test accuracy",
                 _state(
@@ -159,7 +159,7 @@ def _state(
 ) -> dict[str, Any]:
     filters = [f"tags.`{EXPERIMENT}` = '{seen.id}'", *([f"tags.`{PHASE}` = '{phase}'"] if phase else [])]
     shown = [
-        {"uuid": f"section-{number}", "name": name, "display": True, "isReordered": True, "columns": COLUMNS[name]}
+        {"uuid": f"section-{number}", "name": name, "display": True, "isReordered": True, "columns": COLUMNS}
         for number, (name, _) in enumerate(sections)
     ]
     folded = [

@@ -29,14 +29,16 @@ SPEC: dict[str, Any] = {
 TESTS = {"kd": [80.0, 81.0, 83.0, 82.0], "dtd": [80.5, 81.2, 83.9, 82.4]}
 
 
-def entry(gain: float = 0.0, environment: dict[str, Any] | None = None, seeds: int = 4, **changes: Any) -> Entry:
+def entry(
+    gain: float = 0.0, environment: dict[str, Any] | None = None, seeds: int = 4, epochs: int = 5, **changes: Any
+) -> Entry:
     spec = load_spec(SPEC, {path.replace("__", "."): value for path, value in changes.items()})
     plan = make_plan(spec)
     records = {}
     for arm in plan.arms:
         for n in range(arm.count):
             trial = plan.search_trial(arm, n, {})
-            records[trial.id] = Record(trial, Status.FINISHED, {"val/acc1": 80.0 + n}, 5)
+            records[trial.id] = Record(trial, Status.FINISHED, {"val/acc1": 80.0 + n}, epochs)
         for n in range(seeds):
             trial = plan.final_trial(arm, n, {})
             value = TESTS.get(arm.name, TESTS["kd"])[n] + gain + 0.01 * n
@@ -76,6 +78,7 @@ def test_a_variant_is_beside_its_namesake_or_the_first_ones_reference() -> None:
         "first/dtd": "second/la",
         "second/dtd": "second/la",
     }
+    assert Across([entry(), second], f"{second.id}/la").references == Across([entry(), second], "second/la").references
     with pytest.raises(UsageError, match="no 'second/ld' to compare with; did you mean 'second/la'"):
         Across([entry(), second], "second/ld")
 
@@ -105,6 +108,22 @@ def test_other_splits_are_compared_by_welchs_test(changes: dict[str, Any]) -> No
     assert kd.shown
 
 
+def test_folders_of_images_are_paired_where_they_are_one_folder() -> None:
+    def folder(name: str, root: str, **changes: Any) -> Entry:
+        return entry(name=name, data={"dataset": "image-folder", "root": root, "image_size": 32, **changes})
+
+    for other in (folder("b", "/a"), folder("c", "/a", augmentation="none")):
+        assert all(comparison.is_paired for comparison in Across([folder("first", "/a"), other]).comparisons)
+    across = Across([folder("first", "/a"), folder("other", "/b")])
+    assert not any(comparison.is_paired for comparison in across.comparisons)
+    assert [w.about for w in across.warnings] == ["data", "teacher"]
+    # What is published is the same wherever it lies, unless nobody looks.
+    cifar = [entry(name=root, data={"dataset": "cifar10", "root": root}) for root in ("/a", "/b")]
+    assert all(comparison.is_paired for comparison in Across(cifar).comparisons)
+    own = [entry(name=r, data={"dataset": "cifar10", "root": r, "verify": False}) for r in ("/a", "/b")]
+    assert not any(comparison.is_paired for comparison in Across(own).comparisons)
+
+
 @pytest.mark.parametrize(
     ("changes", "about", "values"),
     [
@@ -116,7 +135,13 @@ def test_other_splits_are_compared_by_welchs_test(changes: dict[str, Any]) -> No
         ({"data__train_samples": None}, "training images", ("all", "100")),
         ({"search__num_samples": 3}, "search trials", ("3", "2")),
         ({"training__epochs": 6}, "epochs", ("6", "5")),
-        ({"search__scheduler": {"method": "asha"}}, "early stopping", ("asha", "none")),
+        (
+            {"search__scheduler": {"method": "asha", "grace_period": 4}},
+            "early stopping",
+            ("asha (grace_period 4, reduction_factor 3)", "none"),
+        ),
+        ({"search__sampler": "optuna"}, "sampler", ("optuna (algorithm tpe)", "random")),
+        ({"epochs": 4}, "search epochs", ("8", "10")),
         ({"search__metric": "val/loss", "search__mode": "min"}, "chosen by", ("val/loss", "val/acc1")),
         ({"seeds": 3}, "final seeds", ("1 to 3", "1 to 4")),
     ],
@@ -157,8 +182,11 @@ def test_what_changes_no_fairness_is_not_told() -> None:
 
 
 def test_a_warning_names_who_shares_it() -> None:
-    (warning,) = Across([entry(), entry(name="second", search__num_samples=3)]).warnings
-    assert str(warning) == "not the same search trials: 3 for second/kd, second/dtd; 2 for the reference"
+    warnings = Across([entry(), entry(name="second", search__num_samples=3)]).warnings
+    assert [*map(str, warnings)] == [
+        "not the same search trials: 3 for second/kd, second/dtd; 2 for the reference",
+        "not the same search epochs: 15 for second/kd, second/dtd; 10 for the reference",
+    ]
 
 
 def test_everything_is_data_too() -> None:

@@ -16,11 +16,14 @@ from complete_experiments import leave_students
 from experiments_on_disk import plan_of, whole, write
 from PIL import Image
 
-from orchestrator import load_spec
+from orchestrator import load_spec, names
+from orchestrator.analysis.results import Results
 from orchestrator.cli import main
 from orchestrator.data import load_dataset
+from orchestrator.execution.students import student_models
 from orchestrator.search.trials import Status
 from orchestrator.store.home import Home
+from orchestrator.tracking.base import StudentModel
 
 Run = Callable[..., tuple[int, str, str]]
 VALIDATION = {"alone": [80.0, 82.0, 81.0], "kd": [85.0, 85.0, 90.0]}
@@ -121,6 +124,42 @@ def test_what_does_not_exist_is_refused(run: Run, tmp_path: Path, arguments: lis
     assert (code, out) == (2, "")
     assert told in err
     assert not list(tmp_path.iterdir())
+
+
+def test_programs_are_told_what_was_written(run: Run, made: Home) -> None:
+    told = json.loads(run("export", "tiny", "--output", "mine", "--json", "--format", "safetensors")[1])
+    assert (told["id"], told["variant"], told["trial"], told["seed"]) == (plan_of().spec.id, "kd", "kd-final-3", 3)
+    (file,) = told["files"]
+    assert (file["format"], file["path"], file["same_class"]) == ("safetensors", "mine/model.safetensors", 64)
+    assert file["difference"] <= 1e-5 * file["largest"]
+    assert file["bytes"] == Path(file["path"]).stat().st_size
+    code, out, _ = run("export", "tiny", "--output", "mine", "--json")
+    assert (code, json.loads(out)["error"]["kind"]) == (2, "UsageError")
+    assert run("export", "tiny", "--output", "quiet", "--quiet")[1] == "quiet\n"
+
+
+def test_a_student_whose_file_is_damaged_leaves_its_rank_empty(tmp_path: Path) -> None:
+    home, checkpoint = Home(tmp_path / "home"), "/home/somebody/secret-project/ckpt.pth"
+    plan = plan_of(search__final_seeds=1, teacher__checkpoint=checkpoint)
+    folder, records = home.experiment(plan.spec), whole(plan, with_teacher=False)
+    write(home, plan, records)
+    leave_students(folder, plan, [record.trial for record in records])
+
+    def models() -> list[StudentModel]:
+        results = Results(plan.spec, {record.trial.id: record for record in records})
+        return student_models(results, plan, home, folder, {})[0]
+
+    best, other = models()
+    assert (best.rank, other.rank) == (0, 1)
+    # The card leads to its own student, and tells nothing of the folders of who made it.
+    taught = best if best.name == "kd" else other
+    assert taught.card.count(names.MODEL_ADDRESS) == 2
+    assert "from `ckpt.pth`" in taught.card
+    assert "checkpoint: ckpt.pth" in taught.card
+    assert "secret-project" not in taught.card
+    best.weights.write_bytes(b"torn")
+    (left,) = models()
+    assert (left.name, left.rank) == (other.name, 1)
 
 
 def test_an_export_is_not_written_over_unless_that_is_asked_for(run: Run, tmp_path: Path) -> None:

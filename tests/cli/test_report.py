@@ -177,6 +177,22 @@ def test_any_experiment_has_a_page(run: Any, home: Home, changes: dict[str, Any]
     assert said in Path("page.md").read_text()
 
 
+def test_programs_are_told_what_was_written(run: Any, home: Home) -> None:
+    folder = finished(home, plan_of())
+    told = json.loads(run("report", "tiny", "--format", "md", "--json")[1])
+    written = Path(f"{folder.id}.md")
+    assert told == {
+        "id": folder.id,
+        "format": "md",
+        "path": written.name,
+        "bytes": written.stat().st_size,
+        "state": "complete",
+        "reference": None,
+    }
+    assert run("report", "tiny", "--format", "md", "--quiet")[1] == f"{written}\n"
+    assert run("report", "tiny", "--json", "--output", "-")[0] == 2
+
+
 def test_what_cannot_be_written_is_told(run: Any, home: Home) -> None:
     finished(home, plan_of())
     code, _, err = run("tiny", "--format", "md", "--output", "missing/page.md")

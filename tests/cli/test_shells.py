@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import io
+import json
 import os
 import pty
 import re
@@ -45,6 +46,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("mine.yaml", "specs/one.yaml", "specs/paper/two.yml"):
         (folder / name).write_text(yaml.safe_dump(SPEC))
     (folder / "compose.yaml").write_text("services: {}\n")
+    (folder / "exported").mkdir()
+    (folder / "exported" / "model.onnx").touch()
     return folder
 
 
@@ -99,6 +102,14 @@ def completed(printed: Callable[..., str]) -> Callable[[str], list[str]]:
         ("orchestrator results tiny --reference ", ["la-ps+dtd-flsw", "kd"]),
         ("orchestrator results --reference ", ["alone", "kd"]),
         ("orchestrator compare tiny later --reference la", ["later/alone", "later/kd"]),
+        ("orchestrator export tiny --variant kd --seed ", ["1", "2", "3"]),
+        ("orchestrator export tiny --variant kd --trial ", ["kd-final-1", "kd-final-2", "kd-final-3"]),
+        ("orchestrator predict tiny/kd --trial ", ["kd-final-1", "kd-final-2", "kd-final-3"]),
+        ("orchestrator predict la", ["later"]),
+        ("orchestrator predict ti", ["tiny"]),
+        ("orchestrator predict tiny/", ["tiny/la-ps+dtd-flsw", "tiny/kd"]),
+        ("orchestrator predict ex", ["exported"]),
+        ("orchestrator predict mi", []),
         ("orchestrator run ", ["mine.yaml", "specs/one.yaml", "specs/paper/two.yml"]),
         ("orchestrator run ./sp", ["./specs/one.yaml", "./specs/paper/two.yml"]),
         ("orchestrator run compose", []),
@@ -111,6 +122,23 @@ def test_bash_completes_what_there_is(completed: Any, line: str, offered: list[s
 def test_ids_are_offered_where_one_is_begun(completed: Any, place: Path) -> None:
     (whole_id,) = (path.name for path in (place / "home" / "experiments").glob("tiny-*"))
     assert completed("orchestrator status tiny-") == [whole_id]
+
+
+def test_what_is_offered_as_a_reference_is_taken(completed: Any, printed: Any, place: Path) -> None:
+    (whole_id,) = (path.name for path in (place / "home" / "experiments").glob("tiny-*"))
+    for begun, offered in (("", "tiny/kd"), (f"{whole_id}/", f"{whole_id}/kd")):
+        assert offered in completed(f"orchestrator compare {whole_id} later --reference {begun}")
+        told = json.loads(printed(["compare", whole_id, "later", "--reference", offered, "--format", "json"]))
+        assert {comparison["reference"] for comparison in told["comparisons"]} == {"tiny/kd"}
+
+
+@pytest.mark.parametrize(
+    ("name", "usage"),
+    [("results", "[NAME]"), ("stop", "NAME"), ("compare", "NAME..."), ("predict", "MODEL [IMAGES...]")],
+)
+def test_usage_lines_are_as_a_manual_has_them(name: str, usage: str) -> None:
+    context = typer.Context(COMMANDS[name], info_name=name)  # type: ignore[arg-type]
+    assert COMMANDS[name].get_usage(context) == f"Usage: {name} [OPTIONS] {usage}"
 
 
 def test_completion_loads_nothing_heavy(place: Path) -> None:
@@ -156,6 +184,7 @@ def test_a_page_fits_a_terminal_and_has_what_a_manual_has(name: str, monkeypatch
     text = COMMANDS[name].get_help(typer.Context(COMMANDS[name], info_name=name))  # type: ignore[arg-type]
     lines = text.splitlines()
     assert max(map(len, lines)) <= 80
+    assert not re.search(r"[<{]|\[\[", text), "a type, or brackets of Typer's own"
     for title in ("Options:", "Examples:", "Exit codes:", "Environment:"):
         assert title in lines
     assert set(PAGES[name].examples) <= {line.strip() for line in lines}

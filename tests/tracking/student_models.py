@@ -33,5 +33,5 @@ def student_model(folder: Path, key: str) -> StudentModel:
         metrics=[names.VAL_ACC1],
         requirements=["torch"],
         summary=f"{key}: val/acc1 52.00",
-        card=f"# {key}\n",
+        card=f"# {key}\n\nIt is {names.MODEL_ADDRESS}.\n",
     )

@@ -3,6 +3,7 @@
 import json
 
 import mlflow.data
+import pynvml
 import pytest
 from tracking_stores import EXPERIMENT, epoch, trial_info, wait_until
 
@@ -10,6 +11,7 @@ from orchestrator.search.trials import Status
 from orchestrator.tracking import mlflow as tracking
 from orchestrator.tracking.base import DataSet
 from orchestrator.tracking.memory import MemoryTracker
+from orchestrator.tracking.mlflow_system import SystemMetrics
 
 TRAIN = DataSet("digits", "training", "0123456789abcdef", [100, 1, 8, 8], 10)
 VAL = DataSet("digits", "validation", "fedcba9876543210", [20, 1, 8, 8], 10, root="/data/digits")
@@ -70,6 +72,30 @@ def test_the_machines_state_is_with_the_experiment_and_goes_on_where_it_was(mlfl
         steps = seen(mlflow_store, tracker, name)
     assert steps == list(range(len(steps)))
     assert "system/system_memory_usage_megabytes" in mlflow_store.run(EXPERIMENT.key).data.metrics
+
+
+def test_gpus_are_among_the_machines_metrics(mlflow_store, tracker, monkeypatch):
+    class Asked:
+        used, total, gpu = 20e9, 80e9, 63
+
+    # As the driver's library answers where there is one; without a GPU it cannot be loaded.
+    for call, answer in {
+        "nvmlInit": None,
+        "nvmlDeviceGetCount": 1,
+        "nvmlDeviceGetHandleByIndex": 0,
+        "nvmlDeviceGetMemoryInfo": Asked,
+        "nvmlDeviceGetUtilizationRates": Asked,
+        "nvmlDeviceGetPowerUsage": 350_000,
+        "nvmlDeviceGetEnforcedPowerLimit": 700_000,
+    }.items():
+        monkeypatch.setattr(pynvml, call, lambda *_, answer=answer: answer)
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0")
+    tracker.close(Status.FINISHED)
+    metrics = SystemMetrics(tracker.parent_id, mlflow_store.uri, mlflow_store.client).due()
+    gpu = {metric.key: metric.value for metric in metrics if "gpu" in metric.key}
+    assert gpu["system/gpu_0_utilization_percentage"] == 63
+    assert gpu["system/gpu_0_memory_usage_percentage"] == 25
+    assert gpu["system/gpu_0_power_usage_watts"] == 350
 
 
 def seen(store, tracker, name):

@@ -11,6 +11,7 @@ from orchestrator import load_spec
 from orchestrator.cli.ui import DEFAULT_PORT, where_to_look
 from orchestrator.search.trials import Status
 from orchestrator.store.home import Home
+from orchestrator.tracking.base import RunInfo
 from orchestrator.tracking.mlflow import MLflowTracker
 from orchestrator.tracking.uris import experiment_page, without_passwords
 from orchestrator.tracking.views import Contents
@@ -63,9 +64,16 @@ def test_a_local_store_is_shown_by_our_ui(tmp_path, told):
 def test_an_experiments_address_opens_its_view(tmp_path, told):
     home = Home(tmp_path)
     tracker = MLflowTracker(home.tracking_uri, "tiny", home.artifacts)
-    tracker.open(EXPERIMENT, Contents(ID, "val/acc1", "max"))
+    tracker.open(EXPERIMENT, Contents(ID, "val/acc1", "max", has_finals=True))
+    for phase, opened in (("search", "search"), ("final", "final")):
+        tags = {"orchestrator.experiment": ID, "orchestrator.phase": phase}
+        tracker.start(RunInfo(phase, phase, tags=tags))
+        tracker.end(phase, Status.FINISHED)
+        tracker.close(Status.FINISHED)
+        assert told().endswith(f"&viewStateShareKey={ID}-{opened}&compareRunsMode=CHART")
+        tracker = MLflowTracker(home.tracking_uri, "tiny", home.artifacts)
+        tracker.open(EXPERIMENT)
     tracker.close(Status.FINISHED)
-    assert told().endswith(f"&viewStateShareKey={ID}-search&compareRunsMode=CHART")
 
 
 def test_a_server_shows_its_own_page(told, server, tmp_path):

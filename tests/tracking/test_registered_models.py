@@ -15,6 +15,7 @@ from tracking_stores import EXPERIMENT, away, epochs, trial_info
 from orchestrator import names
 from orchestrator.export.student import load_student
 from orchestrator.search.trials import Status
+from orchestrator.tracking.mlflow_store import download
 
 NAME = "exp-1234"
 
@@ -27,7 +28,7 @@ def students(tmp_path_factory):
 
 
 def session(store, models=(), trials=("kd-final-0", "kd-final-1", "la+dtd-final-0"), patience_s=20.0):
-    """One session of an experiment; returns what it says could not be written."""
+    """One session of an experiment; returns what it says could not be written. None is a student that is missing."""
     tracker = store.tracker(patience_s=patience_s)
     tracker.open(EXPERIMENT)
     for key in trials:
@@ -35,7 +36,8 @@ def session(store, models=(), trials=("kd-final-0", "kd-final-1", "la+dtd-final-
         for entry in epochs(1, 2):
             tracker.log(key, entry)
         tracker.end(key, Status.FINISHED)
-    tracker.register(NAME, list(models))
+    ranked = [None if model is None else replace(model, rank=rank) for rank, model in enumerate(models)]
+    tracker.register(NAME, [model for model in ranked if model])
     return tracker.close(Status.FINISHED)
 
 
@@ -77,6 +79,13 @@ def test_the_best_of_each_variant_is_registered_with_what_it_takes(mlflow_store,
     assert [output.model_id for output in client.get_run(run).outputs.model_outputs] == [model.model_id]
 
     files = {file.path for file in client.list_logged_model_artifacts(model.model_id)}
+    # Each card leads to its own student.
+    for name, key in (("la+dtd", "la+dtd-final-0"), ("kd", "kd-final-1")):
+        own = logged(mlflow_store, name)
+        (mlflow_store.folder / name).mkdir()
+        found = download(f"models:/{own.model_id}", mlflow_store.uri, mlflow_store.folder / name)
+        assert (found / "README.md").read_text() == f"# {key}\n\nIt is models:/{own.model_id}.\n"
+        assert (found / "data" / f"{key}.safetensors").read_bytes() == students[key].weights.read_bytes()
     assert {"MLmodel", "README.md", "data", "input_example.json", "requirements.txt"} <= files
     assert not {file for file in files if file.endswith((".pkl", ".lock", ".toml"))}
 
@@ -110,6 +119,19 @@ def test_nothing_is_registered_twice_and_aliases_follow_the_winner(mlflow_store,
     session(mlflow_store, [both, second])
     assert versions(mlflow_store) == {1: "kd", 2: "la+dtd", 3: "kd"}
     assert aliases(mlflow_store) == {"champion": 2, "challenger": 3}
+
+
+def test_who_is_next_has_not_won_where_the_best_is_missing(mlflow_store, students):
+    kd, both = students["kd-final-0"], students["la+dtd-final-0"]
+    session(mlflow_store, [None, kd])
+    assert aliases(mlflow_store) == {"challenger": 1}
+    # Nor where its run could not be made.
+    session(mlflow_store, [replace(both, key="la+dtd-final-9"), kd])
+    assert aliases(mlflow_store) == {"challenger": 1}
+    session(mlflow_store, [both, kd])
+    assert aliases(mlflow_store) == {"champion": 2, "challenger": 1}
+    session(mlflow_store, [None, kd])
+    assert aliases(mlflow_store) == {"champion": 2, "challenger": 1}
 
 
 def test_an_alias_that_somebody_has_moved_stays_until_another_wins(mlflow_store, students):
