@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.analysis.epochs import Run, class_accuracies
+from orchestrator.analysis.epochs import Run, class_accuracies, class_repairs
 from orchestrator.analysis.evidence import Evidence
 from orchestrator.analysis.results import Results, VariantResult
 from orchestrator.analysis.rows import frame
@@ -173,14 +173,15 @@ class Experiment:
     def _run(self, record: Record) -> Run:
         trial, folder = record.trial, self.folder.trial(record.trial.id)
         past = record.epochs if record.status.ended else None
-        classes = self.folder.described(trial.id).get("classes.csv")
+        told = self.folder.described(trial.id)
         return Run(
             trial.id,
             trial.variant,
             trial.seed,
             folder.metrics()[:past],
             folder.temperatures()[:past],
-            class_accuracies(classes) if classes else None,
+            class_accuracies(told["classes.csv"]) if "classes.csv" in told else None,
+            class_repairs(told.get("mistakes.csv", "")),
         )
 
     @property

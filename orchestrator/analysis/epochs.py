@@ -5,9 +5,18 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean, stdev
-from typing import Any
+from typing import Any, NamedTuple
+
+
+class Repairs(NamedTuple):
+    """Training images of one class in the last epoch whose targets were repaired."""
+
+    images: float
+    taken_for: str
+    """What the teacher most often took them for."""
+    times: float
 
 
 @dataclass(frozen=True)
@@ -23,6 +32,8 @@ class Run:
     """The histogram of temperatures of each epoch, under "epoch", "counts" and "bounds"."""
     classes: Mapping[str, float] | None = None
     """Accuracy by class in percent, of the images that the trial was evaluated on last; None where it is not told."""
+    repairs: Mapping[str, Repairs] = field(default_factory=dict)
+    """By class; those without any are left out."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +96,12 @@ def temperature_maps(runs: Sequence[Run]) -> list[TemperatureMap]:
 def class_accuracies(table: str) -> dict[str, float]:
     """Accuracy by class in percent of a trial's `classes.csv`; classes without an image are left out."""
     return {row["class"]: float(row["acc1"]) for row in csv.DictReader(io.StringIO(table)) if row["acc1"]}
+
+
+def class_repairs(table: str) -> dict[str, Repairs]:
+    """Repaired targets by class of a trial's `mistakes.csv`."""
+    rows = csv.DictReader(io.StringIO(table))
+    return {row["class"]: Repairs(int(row["repaired"]), row["taken_for"], int(row["times"])) for row in rows}
 
 
 def _map(variant: str, entries: Sequence[Mapping[str, Any]]) -> TemperatureMap:

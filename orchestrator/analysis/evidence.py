@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
 from orchestrator import names
-from orchestrator.analysis.epochs import Run
+from orchestrator.analysis.epochs import Repairs, Run
 from orchestrator.analysis.results import Results
 
 
@@ -41,6 +42,17 @@ class Evidence:
         return found
 
     @property
+    def repairs(self) -> dict[str, dict[str, Repairs]]:
+        """Repaired targets by variant and class, means over runs; variants without any are left out."""
+        found: dict[str, dict[str, Repairs]] = {}
+        for name in self.variants:
+            mine = [run.repairs for run in self.runs if run.variant == name]
+            labels = dict.fromkeys(label for repairs in mine for label in repairs)
+            if labels:
+                found[name] = {label: _mean([r[label] for r in mine if label in r], len(mine)) for label in labels}
+        return found
+
+    @property
     def classes(self) -> dict[str, dict[str, float]]:
         """Accuracy in percent by variant and class, on the images that its runs were evaluated on last; means."""
         found: dict[str, dict[str, float]] = {}
@@ -55,3 +67,12 @@ class Evidence:
     def teacher_classes(self) -> dict[str, float] | None:
         """Accuracy in percent by class of the one teacher, on validation images; None where that is not known."""
         return dict(self.teachers[0].classes) if len(self.teachers) == 1 and self.teachers[0].classes else None
+
+
+def _mean(repairs: Sequence[Repairs], runs: int) -> Repairs:
+    """Of one class; a run that repaired none counts."""
+    named: dict[str, float] = {}
+    for each in repairs:
+        named[each.taken_for] = named.get(each.taken_for, 0) + each.times
+    most = max(named, key=lambda name: named[name])
+    return Repairs(sum(each.images for each in repairs) / runs, most, named[most] / runs)

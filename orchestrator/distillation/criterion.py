@@ -44,6 +44,10 @@ class CriterionOutput:
     """bool [B]: the adjustment rule changed the target."""
     agreement: Tensor | None = None
     """bool [B]: student and teacher have the same top class, the first of several; before any adjustment."""
+    label: Tensor | None = None
+    """int64 [B]: the class of the sample, of a mixed one that with the larger share."""
+    teacher_top: Tensor | None = None
+    """int64 [B]: the teacher's top class, the first of several; before any adjustment."""
 
     @property
     def parts(self) -> dict[str, Tensor]:
@@ -194,6 +198,8 @@ class Criterion:
             wrong=wrong,
             adjusted=adjusted,
             agreement=agreement,
+            label=label,
+            teacher_top=top,
         )
 
 

@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from orchestrator.training import Evaluation
+from orchestrator.training import Evaluation, Mistake
 
 
 def class_table(classes: Sequence[str], seen: Evaluation | None) -> str:
@@ -20,6 +20,21 @@ def class_table(classes: Sequence[str], seen: Evaluation | None) -> str:
         ["class", "images", "correct", "predicted", "acc1", "precision"],
         [[name, *n, _percent(n.correct, n.images), _percent(n.correct, n.predicted)] for name, n in counted],
     )
+
+
+def mistake_table(classes: Sequence[str], mistakes: Iterable[Mistake]) -> str:
+    """One row a class: images whose targets were repaired, and what the teacher most often took them for, how often.
+
+    The class with most comes first; those without any are left out.
+    """
+    by_class: dict[str, list[Mistake]] = {}
+    for mistake in mistakes:
+        by_class.setdefault(classes[mistake.label], []).append(mistake)
+    rows = []
+    for name, mine in by_class.items():
+        most = max(mine, key=lambda mistake: mistake.samples)
+        rows.append([name, sum(mistake.samples for mistake in mine), classes[most.taken_for], most.samples])
+    return _csv(["class", "repaired", "taken_for", "times"], sorted(rows, key=lambda row: -row[1]))
 
 
 def temperature_table(epochs: Sequence[Mapping[str, Any]]) -> str:

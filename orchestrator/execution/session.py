@@ -18,7 +18,7 @@ from torch import nn
 from orchestrator import build, names
 from orchestrator.data import Dataset, Images
 from orchestrator.errors import OrchestratorError, TeacherError
-from orchestrator.execution.artifacts import class_table, temperature_table
+from orchestrator.execution.artifacts import class_table, mistake_table, temperature_table
 from orchestrator.execution.cache import Cache
 from orchestrator.execution.job import DATA, Job
 from orchestrator.execution.logit_key import stored_logits
@@ -266,6 +266,8 @@ class Session:
     def _describe(self) -> None:
         """Write the artifacts of a trial that has ended."""
         files = {"classes.csv": class_table(self._splits.dataset.classes, self._tested or self.training.validation)}
+        if self.training.mistakes:
+            files["mistakes.csv"] = mistake_table(self._splits.dataset.classes, self.training.mistakes)
         epochs = self.folder.temperatures()
         if epochs:
             files["temperatures.csv"] = temperature_table(epochs)

@@ -3,6 +3,7 @@
 from orchestrator.training.checkpoint import load_latest, load_weights, save_checkpoint, save_weights
 from orchestrator.training.evaluate import Evaluation, NonFiniteLogitsError, evaluate, predict_logits
 from orchestrator.training.loop import TrainingData, TrainingRun, TrainingSettings
+from orchestrator.training.meter import Mistake
 from orchestrator.training.precision import Precision, resolve_precision
 from orchestrator.training.pretrained import fit_pretrained, load_pretrained
 from orchestrator.training.stopping import Interrupted
@@ -12,6 +13,7 @@ __all__ = [
     "SINGLE",
     "Evaluation",
     "Interrupted",
+    "Mistake",
     "NonFiniteLogitsError",
     "Precision",
     "TrainingData",

@@ -27,7 +27,7 @@ from orchestrator.models.folding import folded
 from orchestrator.models.taps import Tap
 from orchestrator.training.evaluate import Evaluation, NonFiniteLogitsError, evaluate
 from orchestrator.training.learner import Learner, idle_norms
-from orchestrator.training.meter import EpochMeter
+from orchestrator.training.meter import EpochMeter, Mistake
 from orchestrator.training.optim import Schedule
 from orchestrator.training.precision import Precision, autocast
 from orchestrator.training.process import require_compiler
@@ -173,6 +173,8 @@ class TrainingRun:
         """The last one of this process."""
         self.temperatures: list[int] | None = None
         """Samples of the last epoch by temperature, in bins of equal width between the bounds; None without any."""
+        self.mistakes: list[Mistake] = []
+        """Those of the teacher whose targets were repaired, in the last of all epochs."""
         self._base_rates = [group["lr"] for group in optimizer.param_groups]
         self._stop = None if should_stop is None else StopSignal(world, should_stop)
 
@@ -192,7 +194,7 @@ class TrainingRun:
             len(self.data.train), generator=torch.Generator().manual_seed(_seed(settings.seed, epoch))
         ).to(world.device)
         batches = order.split(settings.batch_size)
-        meter = EpochMeter(world, [term.method for term in self.features])
+        meter = EpochMeter(world, [t.method for t in self.features], keeps_mistakes=epoch + 1 == settings.epochs)
         self._learner.train()
         view = self.views.of(epoch)
         stored = None if self._targets is None else self._targets(view)
@@ -208,6 +210,7 @@ class TrainingRun:
                 self._step(batch, Step(step + 1, len(batch), progress, view, stored), meter)
         metrics = meter.read(self.trial, epoch + 1)
         self.temperatures = meter.histogram(*self.criterion.temperature.bounds)
+        self.mistakes = meter.mistakes()
         metrics[names.LEARNING_RATE] = rate
         metrics[names.THROUGHPUT] = len(order) / (time.perf_counter() - started)
         if (epoch + 1) % settings.eval_every == 0 or epoch + 1 == settings.epochs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,14 +25,26 @@ TEMPERATURE_BINS = 40
 _QUANTILES = {names.TEMPERATURE_P10: 0.1, names.TEMPERATURE_P50: 0.5, names.TEMPERATURE_P90: 0.9}
 
 
+class Mistake(NamedTuple):
+    """Samples of one class that the teacher takes for one other, and whose targets were repaired."""
+
+    label: int
+    taken_for: int
+    samples: int
+
+
 class EpochMeter:
     """Collects one epoch; no method but `read` makes the host wait for the device.
 
-    `features` are the methods of the feature losses, whose losses come with every batch.
+    `features` are the methods of the feature losses, whose losses come with every batch; `keeps_mistakes` has it keep
+    which of the teacher's mistakes were repaired.
     """
 
-    def __init__(self, world: World, features: Sequence[str] = ()) -> None:
+    def __init__(self, world: World, features: Sequence[str] = (), *, keeps_mistakes: bool = False) -> None:
         self._world = world
+        self._keeps_mistakes = keeps_mistakes
+        self._mistakes: list[Tensor] = []
+        self._classes = 0
         self._features = tuple(features)
         self._names: tuple[str, ...] = ()
         self._steps: list[tuple[int, int]] = []
@@ -62,6 +75,11 @@ class EpochMeter:
         self._correct.append(logits.detach().argmax(1) == target)
         if output.temperature is not None:
             self._temperatures.append(output.temperature)
+        label, top = output.label, output.teacher_top
+        if self._keeps_mistakes and label is not None and top is not None and output.adjusted is not None:
+            self._classes = logits.shape[1]
+            # One that was not repaired is below 0.
+            self._mistakes.append(torch.where(output.adjusted, label * self._classes + top, -1))
         for name, flag in (
             (names.TEMPERATURE_CLAMPED_LOW, output.clamped_low),
             (names.TEMPERATURE_CLAMPED_HIGH, output.clamped_high),
@@ -102,6 +120,15 @@ class EpochMeter:
             self._all_temperatures = self._world.gather(torch.cat(self._temperatures))
             metrics |= _describe(self._all_temperatures)
         return metrics
+
+    def mistakes(self) -> list[Mistake]:
+        """The repaired mistakes of the teacher; empty where none was, or none are kept. Every process must call it."""
+        if not self._mistakes:
+            return []
+        pairs = self._world.gather(torch.cat(self._mistakes))
+        pairs, counts = pairs[pairs >= 0].unique(return_counts=True)
+        found = zip(pairs.tolist(), counts.tolist(), strict=True)
+        return [Mistake(*divmod(pair, self._classes), count) for pair, count in found]
 
     def histogram(self, low: float, high: float) -> list[int] | None:
         """Samples by temperature in `TEMPERATURE_BINS` bins between two bounds; to be called after `read`.

@@ -3,8 +3,8 @@
 import csv
 import io
 
-from orchestrator.execution.artifacts import class_table, temperature_table
-from orchestrator.training import Evaluation
+from orchestrator.execution.artifacts import class_table, mistake_table, temperature_table
+from orchestrator.training import Evaluation, Mistake
 from orchestrator.training.evaluate import ClassCount
 
 
@@ -22,6 +22,15 @@ def test_the_table_of_classes() -> None:
         ["none", "0", "0", "0", "", ""],
     ]
     assert len(rows(class_table(["cat"], None))) == 1
+
+
+def test_the_table_of_mistakes() -> None:
+    mistakes = [Mistake(0, 1, 2), Mistake(0, 2, 3), Mistake(2, 0, 9)]
+    assert rows(mistake_table(["cat", "a, b", "dog"], mistakes)) == [
+        ["class", "repaired", "taken_for", "times"],
+        ["dog", "9", "cat", "9"],
+        ["cat", "5", "dog", "3"],
+    ]
 
 
 def test_the_table_of_temperatures() -> None:

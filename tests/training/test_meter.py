@@ -4,14 +4,14 @@ from torch import Tensor
 from training_runs import CLASSES, make_run, network
 
 from orchestrator import names
-from orchestrator.distillation.adjustment import NoAdjustment, ProbabilityShift
+from orchestrator.distillation.adjustment import Adjustment, NoAdjustment, ProbabilityShift
 from orchestrator.distillation.correlation import Correlation
 from orchestrator.distillation.criterion import Criterion
 from orchestrator.distillation.decoupled import DecoupledKD
 from orchestrator.distillation.logit_loss import LogitLoss, SoftTargets
 from orchestrator.distillation.temperature import ConstantTemperature, GlobalMean, Temperature
 from orchestrator.training import SINGLE
-from orchestrator.training.meter import EpochMeter
+from orchestrator.training.meter import EpochMeter, Mistake
 
 
 def epoch_of(loss: LogitLoss, sizes: tuple[int, ...] = (6, 6, 1)) -> tuple[dict[str, float], list[float], float]:
@@ -79,3 +79,29 @@ def test_a_run_reports_terms_and_agreement_only_where_there_are_any() -> None:
     assert {names.loss_metric("tckd"), names.loss_metric("nckd"), names.TRAIN_AGREEMENT} <= with_teacher.keys()
     alone = make_run().train_epoch()
     assert not {names.loss_metric("tckd"), names.TRAIN_AGREEMENT} & alone.keys()
+
+
+@pytest.mark.parametrize("adjustment", [ProbabilityShift(), NoAdjustment()], ids=lambda rule: type(rule).__name__)
+def test_the_mistakes_that_were_repaired_are_told_apart(adjustment: Adjustment) -> None:
+    criterion = Criterion(0.3, 0.7, ConstantTemperature(4), adjustment)
+    labels, taken_for = (
+        torch.tensor([[0, 0, 0, 1, 2], [0, 0, 1, 2, 2]]),
+        torch.tensor([[2, 2, 0, 0, 2], [1, 2, 0, 2, 2]]),
+    )
+    meters = EpochMeter(SINGLE, keeps_mistakes=True), EpochMeter(SINGLE)
+    for step, (target, top) in enumerate(zip(labels, taken_for, strict=True), start=1):
+        student, teacher = torch.zeros(5, CLASSES), torch.nn.functional.one_hot(top, CLASSES).float()
+        output = criterion(student, teacher, target)
+        for meter in meters:
+            meter.add((step, 5), output, student, target, output.total, {})
+    repaired = [] if isinstance(adjustment, NoAdjustment) else [Mistake(0, 1, 1), Mistake(0, 2, 3), Mistake(1, 0, 2)]
+    assert [meter.mistakes() for meter in meters] == [repaired, []]
+
+
+def test_a_run_has_them_of_its_last_epoch() -> None:
+    criterion = Criterion(0.3, 0.7, ConstantTemperature(4), ProbabilityShift())
+    run = make_run(criterion=criterion, teacher=network(seed=5), epochs=2)
+    assert run.train_epoch()[names.ADJUSTMENT_ADJUSTED]
+    assert run.mistakes == []
+    adjusted = run.train_epoch()[names.ADJUSTMENT_ADJUSTED]
+    assert sum(mistake.samples for mistake in run.mistakes) == adjusted > 0

@@ -7,7 +7,7 @@ from orchestrator.analysis import pareto
 from orchestrator.analysis.charts.accuracy import accuracies, differences
 from orchestrator.analysis.charts.costs import COMPLETE, FINAL, STOPPED, TEACHERS, UNFINISHED, time_spent, trade_off
 from orchestrator.analysis.charts.curves import curves
-from orchestrator.analysis.charts.mistakes import by_class, repaired
+from orchestrator.analysis.charts.mistakes import by_class, repaired, repaired_by_class
 from orchestrator.analysis.charts.searched import importances as importance_chart
 from orchestrator.analysis.charts.searched import tried
 from orchestrator.analysis.charts.style import Chart, Styles, styles
@@ -78,7 +78,9 @@ def mistakes(evidence: Evidence, style: Styles) -> list[Chart]:
         name for name, seen in (("test images", True), ("validation images", False)) if seen in evaluated
     )
     return _there(
-        repaired(evidence.repaired, style), by_class(evidence.teacher_classes, evidence.classes, images, style)
+        repaired(evidence.repaired, style),
+        repaired_by_class(evidence.repairs, style),
+        by_class(evidence.teacher_classes, evidence.classes, images, style),
     )
 
 

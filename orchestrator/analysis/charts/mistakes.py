@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator.analysis.charts.style import INK, LINE, ROW, Chart, Styles, escaped, figure, rows_axis
+from orchestrator.analysis.epochs import Repairs
 from orchestrator.analysis.rows import Table
 
 MAX_CLASSES = 20
@@ -55,6 +56,47 @@ def repaired(counts: Mapping[str, tuple[float, float]], styles: Styles) -> Chart
     )
 
 
+def repaired_by_class(repairs: Mapping[str, Mapping[str, Repairs]], styles: Styles) -> Chart | None:
+    """Training images in an epoch whose targets were repaired, by variant and class, the most often repaired first.
+
+    None where nothing was.
+    """
+    if not repairs:
+        return None
+    totals: dict[str, float] = {}
+    for classes in repairs.values():
+        for label, found in classes.items():
+            totals[label] = totals.get(label, 0) + found.images
+    ranked = sorted(totals, key=lambda label: -totals[label])
+    shown = ranked[:MAX_CLASSES]
+    counts = {name: {label: each.images for label, each in found.items()} for name, found in repairs.items()}
+    made = figure(
+        _symbols(counts, shown, styles, "%{x:,.0f}"),
+        "training images in an epoch",
+        "",
+        70 + max(22, 8 * len(counts)) * len(shown),
+        yaxis=_classes_axis(shown),
+    )
+    rows, taken = [], dict[str, str]()
+    for label in ranked:
+        mine = {name: found[label] for name, found in repairs.items() if label in found}
+        most = max(mine.values(), key=lambda each: each.times)
+        taken[label] = f"{most.taken_for} ({100 * most.times / most.images:.0f} %)"
+        rows.append([label, *(_count(mine[name].images) if name in mine else "0" for name in repairs), taken[label]])
+    told = "; ".join(f"{label}, which the teacher takes most often for {taken[label]}" for label in shown[:3])
+    some = f" Shown are {MAX_CLASSES} of {len(ranked)} classes." if len(ranked) > len(shown) else ""
+    return Chart(
+        "repaired-classes",
+        "Repaired targets by class",
+        made,
+        f"Dot chart of the training images in an epoch whose targets were repaired, by class and variant. Most often "
+        f"repaired: {told}.",
+        (["class", *(f"{name}, repaired" for name in repairs), "taken most often for"], rows),
+        f"Repaired most often: {told}. Last epoch, means over runs.{some}",
+        tuple(repairs),
+    )
+
+
 def by_class(
     teacher: Mapping[str, float] | None, students: Mapping[str, Mapping[str, float]], images: str, styles: Styles
 ) -> Chart | None:
@@ -68,23 +110,7 @@ def by_class(
     against = teacher or next(iter(known.values()))
     classes = sorted(against, key=lambda name: against[name])
     shown = classes[:MAX_CLASSES]
-    traces: list[dict[str, Any]] = []
-    offsets = _offsets(len(known))
-    for offset, (name, accuracies) in zip(offsets, known.items(), strict=True):
-        style = styles[name]
-        there = [(place, accuracies[label]) for place, label in enumerate(shown) if label in accuracies]
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "name": escaped(name),
-                "legendgroup": name,
-                "x": [value for _, value in there],
-                "y": [place + offset for place, _ in there],
-                "marker": {"color": style.colour, "symbol": style.symbol, "size": 8},
-                "hovertemplate": "%{x:.1f} %",
-            }
-        )
+    traces = _symbols(known, shown, styles, "%{x:.1f} %")
     if teacher:
         traces.append(
             {
@@ -102,7 +128,7 @@ def by_class(
         "accuracy in %",
         "",
         70 + max(22, 8 * len(known)) * len(shown),
-        yaxis=rows_axis(shown) | {"showgrid": True, "gridcolor": "rgba(128, 136, 148, 0.12)"},
+        yaxis=_classes_axis(shown),
     )
     weakest = f"{'The teacher' if teacher else next(iter(known))} is worst at {', '.join(shown[:3])}"
     some = f" Shown are the {MAX_CLASSES} of {len(classes)} classes that it is worst at." if shown != classes else ""
@@ -117,6 +143,37 @@ def by_class(
         + f"{some} Few images make a class: small differences here are chance.",
         tuple(known),
     )
+
+
+def _count(mean: float) -> str:
+    return f"{mean:,.1f}".removesuffix(".0")
+
+
+def _symbols(
+    values: Mapping[str, Mapping[str, float]], shown: Sequence[str], styles: Styles, hover: str
+) -> list[dict[str, Any]]:
+    """A trace of symbols for each variant, whose values are by class."""
+    traces = []
+    for offset, (name, mine) in zip(_offsets(len(values)), values.items(), strict=True):
+        style = styles[name]
+        there = [(place, mine[label]) for place, label in enumerate(shown) if label in mine]
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": escaped(name),
+                "legendgroup": name,
+                "x": [value for _, value in there],
+                "y": [place + offset for place, _ in there],
+                "marker": {"color": style.colour, "symbol": style.symbol, "size": 8},
+                "hovertemplate": hover,
+            }
+        )
+    return traces
+
+
+def _classes_axis(shown: Sequence[str]) -> dict[str, Any]:
+    return rows_axis(shown) | {"showgrid": True, "gridcolor": "rgba(128, 136, 148, 0.12)"}
 
 
 def _offsets(count: int) -> list[float]:

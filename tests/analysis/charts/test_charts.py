@@ -11,7 +11,7 @@ import pytest
 from orchestrator import load_spec, names
 from orchestrator.analysis.charts.every import every_chart
 from orchestrator.analysis.charts.style import Chart, styles
-from orchestrator.analysis.epochs import Run, bands, class_accuracies, temperature_maps
+from orchestrator.analysis.epochs import Run, bands, class_accuracies, class_repairs, temperature_maps
 from orchestrator.analysis.evidence import Evidence
 from orchestrator.analysis.importance import MIN_TRIALS, importances
 from orchestrator.analysis.results import Results
@@ -32,6 +32,16 @@ SPEC: dict[str, Any] = {
         "variants": {"alone": {"set": {"distillation": {"kd_weight": 0.0, "ce_weight": 1.0}}}, "kd": {}, "la-dtd": {}},
     },
 }
+
+
+HEAD = "class,repaired,taken_for,times\n"
+REPAIRED = [
+    f"{HEAD}dog,8,cat,6\n",
+    f"{HEAD}dog,12,cat,6\ncat,2,dog,2\n",
+    f"{HEAD}dog,10,cow,4\n",
+    f"{HEAD}dog,10,cat,8\n",
+]
+"""By seed."""
 
 
 def epochs_of(variant: str, seed: int, count: int = 6) -> list[dict[str, float]]:
@@ -71,9 +81,9 @@ def evidence(trials: int = 24, tests: bool = True, **changes: Any) -> Evidence:
             records.append(made)
             classes = {"cat": 60.0 + seed, "dog": 90.0}
             histogram = {"epoch": 1, "counts": [6, 2], "bounds": [1, 5]}
-            runs.append(
-                Run(id, variant, seed, epochs_of(variant, seed), [histogram] if variant == "la-dtd" else (), classes)
-            )
+            is_la = variant == "la-dtd"
+            temperatures, repairs = ([histogram], class_repairs(REPAIRED[seed])) if is_la else ((), {})
+            runs.append(Run(id, variant, seed, epochs_of(variant, seed), temperatures, classes, repairs))
     teacher = Run("teacher-1", "key", 0, epochs_of("alone", 0), (), {"cat": 95.0, "dog": 70.0})
     return Evidence(Results(spec, {r.trial.id: r for r in records}), tuple(runs), (teacher,))
 
@@ -88,9 +98,15 @@ def traces(chart: Chart) -> list[dict[str, Any]]:
 
 
 def test_every_chart_says_what_it_shows(drawn: dict[str, Chart]) -> None:
-    assert {"accuracy", "differences", "curve-val-acc1", "temperatures", "temperatures-la-dtd", "repaired"} <= set(
-        drawn
-    )
+    assert {
+        "repaired-classes",
+        "accuracy",
+        "differences",
+        "curve-val-acc1",
+        "temperatures",
+        "temperatures-la-dtd",
+        "repaired",
+    } <= set(drawn)
     assert {"classes", "importance", f"tried-{LR}", "trade-off-student.parameters", "time"} <= set(drawn)
     for chart in drawn.values():
         header, rows = chart.table
@@ -149,6 +165,16 @@ def test_mistakes_are_counted_and_the_worst_classes_come_first(drawn: dict[str, 
     assert class_accuracies("class,images,correct,predicted,acc1,precision\na,2,1,1,50.00,100.00\nb,0,0,0,,\n") == {
         "a": 50
     }
+
+
+def test_repairs_are_told_by_class_with_what_the_teacher_took_them_for(drawn: dict[str, Chart]) -> None:
+    chart = drawn["repaired-classes"]
+    header = ["class", "la-dtd, repaired", "taken most often for"]
+    # 20 of 40 dogs for cats, over four runs; two of them cats, in one run alone.
+    assert chart.table == (header, [["dog", "10", "cat (50 %)"], ["cat", "0.5", "dog (100 %)"]])
+    assert "dog, which the teacher takes most often for cat (50 %)" in chart.alt
+    (trace,) = traces(chart)
+    assert trace["x"] == [10, 0.5]
 
 
 def test_what_decides_is_told_from_what_does_not() -> None:
