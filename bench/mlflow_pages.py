@@ -46,6 +46,7 @@ from orchestrator.search.trials import Record, Status, Trial, created, ended
 from orchestrator.store.home import Home
 from orchestrator.store.trial import TrialFolder
 from orchestrator.tracking.base import DataSet
+from orchestrator.tracking.mlflow_store import open_client, show
 from orchestrator.tracking.uris import experiment_page
 from orchestrator.tracking.views import address, views
 
@@ -247,6 +248,8 @@ def requests(server: str, experiment: str, id: str) -> dict[str, float]:
     return found
 
 
+SETTLED_S = 8.0
+"""Until a page is drawn as it stays."""
 SEARCHED = "tags.`orchestrator.phase` = 'search'"
 
 
@@ -261,6 +264,11 @@ def median(call: Any) -> float:
 
 DRAWN = "document.querySelectorAll('.js-plotly-plot .main-svg').length"
 """How many charts MLflow has drawn."""
+CLOSE = "document.querySelector('[data-component-id=\"mlflow.assistant.chat_panel.close\"]')"
+"""The button of the panel that MLflow opens for whoever comes for the first time."""
+SEARCHED_CHARTS = (
+    "[...document.querySelectorAll('*')].find(e => !e.children.length && /^Searched values/.test(e.innerText))"
+)
 
 
 def pages(server: str, experiment: str, plan: Plan, id: str, shots: Path | None) -> dict[str, float]:
@@ -268,21 +276,29 @@ def pages(server: str, experiment: str, plan: Plan, id: str, shots: Path | None)
     page = experiment_page(server, experiment)
     search, final, table = views(contents(plan.spec, id))
     found: dict[str, float] = {}
-    with Browser() as browser:
+    with Browser(1680, 1000) as browser:
 
-        def draw(name: str, to: str, condition: str, picture: str) -> None:
+        def draw(name: str, to: str, condition: str, picture: str | None = None) -> None:
             began = time.monotonic()
             browser.open(to)
             browser.wait_for(condition, 120)
             found[name] = time.monotonic() - began
+            if picture:
+                shoot(picture)
+
+        def shoot(picture: str) -> None:
             if shots:
-                time.sleep(3)
+                time.sleep(SETTLED_S)
+                browser.evaluate(f"{CLOSE}?.click()")
+                time.sleep(SETTLED_S / 4)
                 browser.shot(shots / f"{picture}.png")
 
         rows = "document.body && document.body.innerText.includes('{}')"
-        draw("the list of experiments", f"{server}/#/experiments", rows.format(plan.spec.name), "mlflow-experiments")
+        draw("the list of experiments", f"{server}/#/experiments", rows.format(plan.spec.name))
         draw("all runs, as a table", address(page, table.key, "TABLE"), rows.format(id), "mlflow-runs")
         draw("the best 100 trials, as charts", address(page, search.key), f"{DRAWN} >= 3", "mlflow-search")
+        browser.evaluate(f"{SEARCHED_CHARTS}.scrollIntoView()")
+        shoot("mlflow-searched")
         draw("final runs by variant, as charts", address(page, final.key), f"{DRAWN} >= 3", "mlflow-final")
         if browser.problems:
             print("the pages had problems:", *browser.problems, sep="\n  ", file=sys.stderr)
@@ -300,7 +316,11 @@ def main() -> None:
         home = Home(arguments.keep or stack.enter_context(tempfile.TemporaryDirectory()))
         spec = load_spec(SPEC, {"search.num_samples": searched // 4, "training.epochs": count})
         plan, id = make_plan(spec), home.own(spec).id
-        if not (home.path / "mlflow.db").exists():
+        if (home.path / "mlflow.db").exists():
+            client = open_client(home.tracking_uri)
+            # Views as they are by now.
+            show(client, client.get_experiment_by_name(spec.name).experiment_id, contents(spec, id))
+        else:
             costs = fill(home, plan)
             print(f"recording {plan.total_trials} trials of {count} epochs, an epoch")
             aim = f"99 %: {costs['late']:.2f}; aim: under {LOG_BOUND_MS:g}"

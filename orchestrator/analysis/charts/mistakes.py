@@ -71,13 +71,14 @@ def repaired_by_class(repairs: Mapping[str, Mapping[str, Repairs]], styles: Styl
     shown = ranked[:MAX_CLASSES]
     counts = {name: {label: each.images for label, each in found.items()} for name, found in repairs.items()}
     made = figure(
-        _symbols(counts, shown, styles, "%{x:,.0f}"),
+        _symbols(counts, shown, styles, "%{x:,.1f}"),
         "training images in an epoch",
         "",
         70 + max(22, 8 * len(counts)) * len(shown),
         yaxis=_classes_axis(shown),
     )
-    rows, taken = [], dict[str, str]()
+    rows: list[list[str]] = []
+    taken: dict[str, str] = {}
     for label in ranked:
         mine = {name: found[label] for name, found in repairs.items() if label in found}
         most = max(mine.values(), key=lambda each: each.times)
