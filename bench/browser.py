@@ -89,10 +89,12 @@ class Browser:
         raise TimeoutError(f"{condition}\n{self.text()[:2000]}\n{self.problems}")
 
     def wait_for_text(self, *texts: str, timeout_s: float = 60) -> str:
-        """The page's text, when it holds all of these."""
-        shown = "document.body ? document.body.innerText : ''"
-        self.wait_for(f"(shown => {json.dumps(texts)}.every(text => shown.includes(text)))({shown})", timeout_s)
-        return self.text()
+        """The page's text, when it holds all of these; with one blank wherever lines or cells end.
+
+        Where they end is the browser's and the page's affair, and changes with their versions.
+        """
+        shown = r"(document.body ? document.body.innerText : '').replace(/\s+/g, ' ')"
+        return str(self.wait_for(f"(t => {json.dumps(texts)}.every(each => t.includes(each)) && t)({shown})", timeout_s))
 
     def text(self) -> str:
         """What the page says."""

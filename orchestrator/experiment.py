@@ -24,7 +24,6 @@ from orchestrator.spec.experiment import ExperimentSpec
 from orchestrator.spec.loading import to_yaml
 from orchestrator.store.folder import ExperimentFolder
 from orchestrator.store.home import Home
-from orchestrator.tracking.uris import without_passwords
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -155,7 +154,7 @@ class Experiment:
                 seconds=self.folder.seconds(),
                 environments=self.folder.environments(),
                 stored_logits=self.folder.logit_decisions(),
-                spec=to_yaml(without_passwords(self.spec.model_dump(exclude_unset=True))),
+                spec=to_yaml(self.spec.model_dump(exclude_unset=True)),
                 sizes={arm.name: arm.size and arm.size.parameters for arm in self.plan.arms},
             ),
         )

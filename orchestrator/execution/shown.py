@@ -17,7 +17,6 @@ from orchestrator.spec.variants import Variant, flatten, variants
 from orchestrator.store.folder import ExperimentFolder
 from orchestrator.tracking.base import RunInfo
 from orchestrator.tracking.runs import own_values, source_tags
-from orchestrator.tracking.uris import without_passwords
 from orchestrator.tracking.views import EXPERIMENT, PHASE, SEED, VARIANT, Contents
 
 COLOUR = "mlflow.runColor"
@@ -42,7 +41,7 @@ def experiment_info(spec: ExperimentSpec, folder: ExperimentFolder, key: str, de
             f"{names.TAG_PREFIX}hash": spec.hash,
             **source_tags(environment.git_commit(), environment.owner()),
         },
-        artifacts={"spec.yaml": to_yaml(without_passwords(spec.model_dump())), "environment.json": described},
+        artifacts={"spec.yaml": to_yaml(spec.model_dump()), "environment.json": described},
     )
 
 

@@ -1,12 +1,8 @@
-"""What is shown of tracking URIs: addresses of pages, and specs without passwords."""
+"""Addresses of pages on MLflow's servers."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping
-from typing import Any
-
-from orchestrator.passwords import holds_password, redacted
+from orchestrator.passwords import redacted
 
 
 def experiment_page(server: str, experiment_id: str) -> str:
@@ -16,12 +12,3 @@ def experiment_page(server: str, experiment_id: str) -> str:
     prompts and traces; whatever kind the experiment has.
     """
     return f"{redacted(server).rstrip('/')}/#/experiments/{experiment_id}/runs?workflowType=machine_learning"
-
-
-def without_passwords(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """A spec's content as everyone may see it who sees its runs; a variable that it names is no secret."""
-    content = copy.deepcopy(dict(spec))
-    for section in (content.get("tracking"), content.get("search", {}).get("warm_start")):
-        if section and section.get("uri") and holds_password(section["uri"]):
-            section["uri"] = redacted(section["uri"])
-    return content

@@ -53,8 +53,10 @@ def store(server: Server, tmp_path_factory: pytest.TempPathFactory) -> MLflowSto
         tracker.start(info)
         tracker.describe(key, {}, [DATA])
         for entry in epochs(1, 3):
-            last = {"test/acc1": 60.0 + number} if phase == "final" and entry["epoch"] == 3 else {}
-            tracker.log(key, {**entry, "val/acc1": entry["val/acc1"] + number, "temperature/mean": 4.0, **last})
+            # MLflow draws, and counts, the charts alone that a run has values for.
+            seen = {"val/acc1": entry["val/acc1"] + number, "val/loss": 1.0, "temperature/mean": 4.0}
+            last = {"test/acc1": 60.0 + number, "test/ece": 0.1} if phase == "final" and entry["epoch"] == 3 else {}
+            tracker.log(key, {**entry, **seen, **last})
         tracker.end(key, Status.FINISHED)
     note = "**exp**: test accuracy\n\n| variant | test acc1 |\n| --- | --- |\n| dtd | 65.00 ± 0.10 |\n"
     assert tracker.close(Status.FINISHED, note=note) == []
@@ -87,7 +89,7 @@ def test_the_experiment_opens_on_model_training_with_its_charts(browser: Browser
 
 def test_final_runs_are_drawn_by_variant(browser: Browser, page: str) -> None:
     browser.open(address(page, views(SEEN)[1].key))
-    shown = browser.wait_for_text("Group: dtd", "Group: kd", "Test (2)")
+    shown = browser.wait_for_text("Group: dtd", "Group: kd", "Learning curves (3)", "Test (2)")
     browser.wait_for(f"{DRAWN} >= 3")
     assert "2 matching runs" in shown
 
@@ -97,9 +99,10 @@ def test_a_parent_unfolds_to_trials_beside_what_was_searched(browser: Browser, p
     shown = browser.wait_for_text("exp-1234", "test/acc1", "7 matching runs")
     assert "kd-final-1 seed 0" not in shown
     assert "constant.of.all" not in shown
-    cell = "Array.from(document.querySelectorAll('.ag-cell')).find(cell => cell.innerText.trim() == 'exp-1234')"
-    browser.wait_for(f"{cell} && {cell}.querySelector('button')")
-    browser.evaluate(f"{cell}.querySelector('button').click()")
+    name = "Array.from(document.querySelectorAll('.ag-cell a')).find(link => link.innerText == 'exp-1234')"
+    unfold = f"{name}?.closest('.ag-cell').querySelector('button')"
+    browser.wait_for(f"!!{unfold}")
+    browser.evaluate(f"{unfold}.click()")
     browser.wait_for_text("kd-final-1 seed 0", "dtd-search-0 seed 0")
 
 

@@ -13,7 +13,7 @@ from orchestrator.search.trials import Status
 from orchestrator.store.home import Home
 from orchestrator.tracking.base import RunInfo
 from orchestrator.tracking.mlflow import MLflowTracker
-from orchestrator.tracking.uris import experiment_page, without_passwords
+from orchestrator.tracking.uris import experiment_page
 from orchestrator.tracking.views import Contents
 
 ID = "tiny-12345678"
@@ -98,11 +98,3 @@ def test_without_an_answer_the_experiment_is_named(told, monkeypatch):
 def test_a_store_without_a_server_is_named(told, tmp_path):
     assert told(uri=f"sqlite:///{tmp_path}/x.db") == f"Compare the runs: sqlite:///{tmp_path}/x.db, experiment tiny"
     assert not (tmp_path / "x.db").exists()
-
-
-def test_what_is_shown_of_a_spec_holds_no_password():
-    variable = "https://me:${env:PASSWORD}@mlflow.example"
-    spec = {"tracking": {"uri": "postgresql://me:secret@db/x"}, "search": {"warm_start": {"uri": variable}}}
-    shown = without_passwords(spec)
-    assert (shown["tracking"]["uri"], shown["search"]["warm_start"]["uri"]) == ("postgresql://db/x", variable)
-    assert "secret" in spec["tracking"]["uri"]

@@ -28,7 +28,7 @@ class Circumstances:
     stored_logits: Mapping[str, Any]
     """What was decided of storing teachers' logits: `store.home.ExperimentFolder.logit_decisions`."""
     spec: str
-    """As YAML, without passwords."""
+    """As YAML; none is read that holds a password."""
     sizes: Mapping[str, int | None] = field(default_factory=dict)
     """Parameters of each variant's student, where they are known."""
 
