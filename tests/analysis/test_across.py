@@ -118,9 +118,9 @@ def test_folders_of_images_are_paired_where_they_are_one_folder() -> None:
     assert not any(comparison.is_paired for comparison in across.comparisons)
     assert [w.about for w in across.warnings] == ["data", "teacher"]
     # What is published is the same wherever it lies, unless nobody looks.
-    cifar = [entry(name=root, data={"dataset": "cifar10", "root": root}) for root in ("/a", "/b")]
+    cifar = [entry(name=name, data={"dataset": "cifar10", "root": f"/{name}"}) for name in "ab"]
     assert all(comparison.is_paired for comparison in Across(cifar).comparisons)
-    own = [entry(name=r, data={"dataset": "cifar10", "root": r, "verify": False}) for r in ("/a", "/b")]
+    own = [entry(name=n, data={"dataset": "cifar10", "root": f"/{n}", "verify": False}) for n in "ab"]
     assert not any(comparison.is_paired for comparison in Across(own).comparisons)
 
 
