@@ -94,7 +94,8 @@ class Browser:
         Where they end is the browser's and the page's affair, and changes with their versions.
         """
         shown = r"(document.body ? document.body.innerText : '').replace(/\s+/g, ' ')"
-        return str(self.wait_for(f"(t => {json.dumps(texts)}.every(each => t.includes(each)) && t)({shown})", timeout_s))
+        condition = f"(t => {json.dumps(texts)}.every(each => t.includes(each)) && t)({shown})"
+        return str(self.wait_for(condition, timeout_s))
 
     def text(self) -> str:
         """What the page says."""

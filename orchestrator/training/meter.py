@@ -128,7 +128,7 @@ class EpochMeter:
         pairs = self._world.gather(torch.cat(self._mistakes))
         pairs, counts = pairs[pairs >= 0].unique(return_counts=True)
         found = zip(pairs.tolist(), counts.tolist(), strict=True)
-        return [Mistake(*divmod(pair, self._classes), count) for pair, count in found]
+        return [Mistake(pair // self._classes, pair % self._classes, count) for pair, count in found]
 
     def histogram(self, low: float, high: float) -> list[int] | None:
         """Samples by temperature in `TEMPERATURE_BINS` bins between two bounds; to be called after `read`.

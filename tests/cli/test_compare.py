@@ -108,7 +108,7 @@ def test_a_front_over_experiments(run: Any) -> None:
         (["tiny", "wild"], "there is no experiment 'wild'"),
         (["tiny", "wide", "--reference", "tiny/kdd"], "did you mean 'tiny/kd'?"),
         (["tiny", "wide", "--pareto", "test/acc1"], "takes two objectives or more"),
-        ([], "NAME NAME..."),
+        ([], "Missing argument 'NAME'"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(run: Any, arguments: list[str], said: str) -> None:

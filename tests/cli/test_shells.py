@@ -68,10 +68,11 @@ def printed(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     monkeypatch.setenv("ORCHESTRATOR_HOME", "home")
 
     def run(words: list[str], **variables: str) -> str:
-        with monkeypatch.context() as patch, pytest.raises(SystemExit) as caught:
+        with monkeypatch.context() as patch:
             for name, value in variables.items():
                 patch.setenv(name, value)
-            main(words)
+            with pytest.raises(SystemExit) as caught:
+                main(words)
         captured = capsys.readouterr()
         assert (caught.value.code, captured.err) == (0, "")
         return captured.out
