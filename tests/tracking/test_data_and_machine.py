@@ -1,6 +1,7 @@
 """The images that go into runs, and the state of the machine, as MLflow has them."""
 
 import json
+import time
 
 import mlflow.data
 import pynvml
@@ -89,9 +90,11 @@ def test_gpus_are_among_the_machines_metrics(mlflow_store, tracker, monkeypatch)
         "nvmlDeviceGetEnforcedPowerLimit": 700_000,
     }.items():
         monkeypatch.setattr(pynvml, call, lambda *_, answer=answer: answer)
-    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0")
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.01")
     tracker.close(Status.FINISHED)
-    metrics = SystemMetrics(tracker.parent_id, mlflow_store.uri, mlflow_store.client).due()
+    system = SystemMetrics(tracker.parent_id, mlflow_store.uri, mlflow_store.client)
+    time.sleep(0.02)
+    metrics = system.due()
     gpu = {metric.key: metric.value for metric in metrics if "gpu" in metric.key}
     assert gpu["system/gpu_0_utilization_percentage"] == 63
     assert gpu["system/gpu_0_memory_usage_percentage"] == 25
