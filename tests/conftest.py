@@ -34,14 +34,14 @@ def _group(item: pytest.Item) -> str:
     return "ray" if folder == "execution" else ""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run side by side (pytest-xdist), two of a group never meet: together they are too much for two cores.
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Where tests run side by side (pytest-xdist), two of a group never meet, which would be too much for two cores."""
+    if group := _group(item):
+        item.add_marker(pytest.mark.xdist_group(group))
 
-    Groups are handed out in this order: those on a local Ray take about as long as all others.
-    """
-    for item in items:
-        if group := _group(item):
-            item.add_marker(pytest.mark.xdist_group(group))
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Groups are handed out in this order: those on a local Ray take about as long as all others."""
     items.sort(key=lambda item: ("ray", "", "servers").index(_group(item)))
 
 
