@@ -136,7 +136,7 @@ def trials(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trials]:
             made.teach()
             yield made
             made.stop()
-            assert not made.workers()
+            wait_for(lambda: not made.workers(), seconds=10)
     finally:
         ray.shutdown()
 
