@@ -153,10 +153,17 @@ def actors_for(resources: ResourcesSpec, storage: str, restarts: int) -> Iterato
     """
     if resources.workers == (1, 1):
         taken = {"cpu": resources.cpus_per_worker, "gpu": resources.gpus_per_worker, **resources.custom_resources}
-        yield Actors(tune.with_resources(DistillationTrainable, taken))
+        yield Actors(_needing(DistillationTrainable, taken))
         return
     # The workers' resources are Ray Train's to take. A trial's own actor needs none; it stays where Ray's control
     # plane is, so that the loss of any other node costs it no more than its workers.
-    trainable = tune.with_resources(GangTrainable, tune.PlacementGroupFactory([{HEAD_NODE: 0.001}]))
+    trainable = _needing(GangTrainable, tune.PlacementGroupFactory([{HEAD_NODE: 0.001}]))
     with serving_hub(restarts) as (name, hub):
         yield Actors(trainable, terms(resources, name, storage), hub.stop.remote)
+
+
+def _needing(trainable: type[tune.Trainable], resources: dict[str, float] | tune.PlacementGroupFactory) -> Any:
+    """The class with its resources, by its own name wherever Ray shows its processes; Tune wraps it in another one."""
+    wrapped = tune.with_resources(trainable, resources)
+    wrapped.__qualname__ = trainable.__qualname__
+    return wrapped
